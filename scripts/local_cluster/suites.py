@@ -1,0 +1,187 @@
+"""scripts/test: every test there is, a line a suite at the end, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from local_cluster import cluster, down, foundation, images, node_image, state
+from local_cluster.command import run_logged
+from local_cluster.errors import CommandError, UserError
+from local_cluster.report import say, step, table
+from local_cluster.settings import REPOSITORY, Settings
+from local_cluster.tools import content_key
+
+USAGE = "Usage: scripts/test [--keep] [lint|unit|chart|kind]... [-- PYTEST-ARGUMENT...]"
+TEST_CLUSTER = "trainyard-test"
+PASSED, FAILED, WRONG_USAGE = 0, 1, 2
+NOTHING_SELECTED = 5
+"""Exit code of pytest when its arguments (-k) leave no test."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What the suites share."""
+
+    settings: Settings
+    python: Path
+    """Interpreter of the environment that the tests run in."""
+    arguments: tuple[str, ...]
+    """Handed on to pytest."""
+    ground: foundation.Foundation | None = None
+    """None for suites that need no engine."""
+
+
+def run(settings: Settings, arguments: list[str]) -> int:
+    """Run the suites named, or all. Returns the exit code."""
+    own, _, handed_on = _split(arguments)
+    keep = "--keep" in own
+    names = [name for name in own if name != "--keep"] or list(SUITES)
+    if unknown := sorted(set(names) - set(SUITES)):
+        print(f"There is no suite '{unknown[0]}'.\n{USAGE}", file=sys.stderr)
+        return WRONG_USAGE
+    if "TRAINYARD_CLUSTER" not in os.environ:
+        settings = replace(settings, cluster=TEST_CLUSTER)
+    try:
+        with state.exclusive(settings.state / "test.lock", "scripts/test"):
+            return _run_all(
+                Session(settings=settings, python=_environment(settings), arguments=tuple(handed_on)), names
+            )
+    finally:
+        if keep:
+            say(f"kept: cluster {settings.cluster}; remove it with TRAINYARD_CLUSTER={settings.cluster} scripts/down")
+        elif "kind" in names or "unit" in names or "chart" in names:
+            down.down(settings)
+
+
+def _split(arguments: list[str]) -> tuple[list[str], str, list[str]]:
+    if "--" not in arguments:
+        return arguments, "", []
+    at = arguments.index("--")
+    return arguments[:at], "--", arguments[at + 1 :]
+
+
+def _run_all(session: Session, names: list[str]) -> int:
+    rows: list[tuple[str, ...]] = [("suite", "result", "time")]
+    failed = False
+    for name in [suite for suite in SUITES if suite in names]:
+        say(f"== {name}")
+        began = time.monotonic()
+        if name != "lint" and session.ground is None:
+            session = replace(session, ground=foundation.lay(session.settings))
+        passed = SUITES[name](session)
+        failed = failed or not passed
+        rows.append((name, "passed" if passed else "FAILED", f"{time.monotonic() - began:.0f} s"))
+    print(f"\n{table(rows)}", flush=True)
+    return FAILED if failed else PASSED
+
+
+def _environment(settings: Settings) -> Path:
+    """A virtual environment with the locked test requirements; made once for each lock file."""
+    tests = REPOSITORY / "tests"
+    folder = (
+        settings.cache
+        / "test-environments"
+        / f"{content_key(tests, 'requirements.txt')}-{sys.version_info[0]}.{sys.version_info[1]}"
+    )
+    python = folder / "bin/python"
+    if (folder / "complete").exists():
+        return python
+    log = settings.logs / "test-environment.log"
+    with step("install the test requirements", log):
+        try:
+            run_logged(sys.executable, "-m", "venv", "--clear", folder, log=log)
+        except CommandError as failed:
+            raise UserError(
+                f"Python's venv module does not work here; on Debian and Ubuntu: apt-get install python3-venv.\n{failed}"
+            ) from failed
+        run_logged(
+            python, "-m", "pip", "install", "--require-hashes", "--no-deps", "-r", tests / "requirements.txt", log=log
+        )
+    (folder / "complete").touch()
+    return python
+
+
+def _lint(session: Session) -> bool:
+    scripts = [REPOSITORY / f"scripts/{name}" for name in ("up", "down", "image", "test")] + [REPOSITORY / ".ci/run"]
+    scripts += sorted(path for path in REPOSITORY.glob("images/**/*") if path.is_file() and _is_shell(path))
+    commands = [
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["mypy"],
+        ["shellcheck", "--external-sources", *(str(path.relative_to(REPOSITORY)) for path in scripts)],
+    ]
+    results = [_call([str(session.python.parent / command[0]), *command[1:]], {}) for command in commands]
+    return all(results)
+
+
+def _is_shell(path: Path) -> bool:
+    with path.open("rb") as file:
+        first = file.readline()
+    return first.startswith(b"#!") and b"sh" in first
+
+
+def _unit(session: Session) -> bool:
+    assert session.ground is not None
+    references = images.build(session.settings, (*images.IMAGES, images.TRAINER_TEST), session.ground.base)
+    here = _pytest(session, "tests/unit/local_cluster", "tests/unit/images", references=references)
+    return _trainer_tests(session, references["trainer-test"]) and here
+
+
+def _trainer_tests(session: Session, image: str) -> bool:
+    """The trainer's tests run where the trainer runs: in its image, and without a network."""
+    command = [
+        "docker",
+        "run",
+        "--rm",
+        "--network=none",
+        "--read-only",
+        "--tmpfs=/tmp:exec",
+        f"--volume={REPOSITORY}:/repository:ro",
+    ]
+    command += ["--env=PYTHONPATH=/repository/trainer/src", "--workdir=/repository", image]
+    command += ["pytest", "-p", "no:cacheprovider", "tests/unit/trainer", *session.arguments]
+    return _call(command, {}, accept=(PASSED, NOTHING_SELECTED) if session.arguments else (PASSED,))
+
+
+def _chart(session: Session) -> bool:
+    return _pytest(session, "tests/chart")
+
+
+def _kind(session: Session) -> bool:
+    assert session.ground is not None
+    settings, ground = session.settings, session.ground
+    with state.exclusive(settings.home / "lock", "scripts/test"):
+        references = images.build(settings, images.IMAGES, ground.base)
+        node = node_image.ensure(settings, ground.source, ground.base)
+        cluster.ensure(settings, ground.tools, node, ground.base, workers=1)
+        images.load(references, cluster.nodes(settings.cluster))
+        return _pytest(session, "tests/kind", references=references)
+
+
+def _pytest(session: Session, *paths: str, references: dict[str, str] | None = None) -> bool:
+    assert session.ground is not None
+    ground = session.ground
+    environment = {
+        "PYTHONPATH": str(REPOSITORY / "scripts"),
+        "TRAINYARD_CLUSTER": session.settings.cluster,
+        "HELM": ground.tools.helm,
+        "KUBECTL": ground.tools.kubectl,
+        "KIND": ground.tools.kind,
+        **{f"TRAINYARD_IMAGE_{name.upper().replace('-', '_')}": tagged for name, tagged in (references or {}).items()},
+    }
+    accept = (PASSED, NOTHING_SELECTED) if session.arguments else (PASSED,)
+    return _call([str(session.python), "-m", "pytest", *paths, *session.arguments], environment, accept=accept)
+
+
+def _call(command: list[str], environment: dict[str, str], *, accept: tuple[int, ...] = (PASSED,)) -> bool:
+    """Run with the output in plain sight; whether it ended well."""
+    return subprocess.run(command, cwd=REPOSITORY, env={**os.environ, **environment}, check=False).returncode in accept
+
+
+SUITES: dict[str, Callable[[Session], bool]] = {"lint": _lint, "chart": _chart, "unit": _unit, "kind": _kind}

@@ -49,9 +49,9 @@ def _summary(
             "Next, after",
             f"  source {shlex.quote(str(settings.home / 'env'))}",
             "try",
-            f"  kubectl apply -f {manifest}          # train once more, without Helm",
-            "  kubectl logs -f job/train-digits                # watch it",
-            "  helm test trainyard                             # prove tracking and artifacts end to end",
+            f"  kubectl apply -f {manifest}   # train once more, without Helm",
+            "  kubectl logs -f job/train-digits            # watch it",
+            "  helm test trainyard                         # prove tracking and artifacts end to end",
             "and `scripts/down` takes it all away.",
         ]
     )

@@ -1,0 +1,156 @@
+{{/* A Job with its defaults, as YAML. Takes dict "root" $ "job" <entry of trainingJobs>. A key of the Job replaces the default's whole value. */}}
+{{- define "trainyard.training.job" -}}
+{{- $job := deepCopy .root.Values.trainingDefaults -}}
+{{- range $key, $value := .job -}}{{- $_ := set $job $key $value -}}{{- end -}}
+{{- toYaml $job -}}
+{{- end -}}
+
+{{/*
+The name that a Job's objects begin with: <FULL>-<name>. At most 49 characters, so that "-<8 of hash>" and the "-<index>" of a pod's
+hostname fit into 63. The release's part is cut, never the Job's own name.
+*/}}
+{{- define "trainyard.training.prefix" -}}
+{{- $full := include "trainyard.fullname" .root -}}
+{{- printf "%s-%s" (include "trainyard.cut" (dict "name" $full "length" (sub 48 (len .name)))) .name -}}
+{{- end -}}
+
+{{/* Labels of a Job and its pods besides the common ones. */}}
+{{- define "trainyard.training.labels" -}}
+trainyard.dev/kind: training
+trainyard.dev/name: {{ .name }}
+{{- with .job.queue }}
+trainyard.dev/queue: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* Name of the headless Service through which the pods of one Job find each other. */}}
+{{- define "trainyard.training.service" -}}
+{{- printf "%s-nodes" (include "trainyard.training.prefix" .) -}}
+{{- end -}}
+
+{{/* Name of the volume with a Job's checkpoints; the same for every spec of the Job. */}}
+{{- define "trainyard.training.claim" -}}
+{{- printf "%s-checkpoint" (include "trainyard.training.prefix" .) -}}
+{{- end -}}
+
+{{/*
+Spec of a Job but for `suspend`, which Kueue changes while the Job waits and runs. The Job's name ends in a hash of it, so
+nothing here may depend on the chart's version. Takes dict "root" $ "name" <name> "job" <Job with defaults>, as all helpers here.
+*/}}
+{{- define "trainyard.training.spec" -}}
+{{- $image := .job.image | default (include "trainyard.image" (dict "root" .root "name" "trainer")) -}}
+# Indexed with as many completions as pods: every pod has a rank and a host name, and gang schedulers take this shape.
+completionMode: Indexed
+completions: {{ .job.nodes }}
+parallelism: {{ .job.nodes }}
+backoffLimit: {{ .job.retries }}
+{{- with int .job.deadlineSeconds }}
+activeDeadlineSeconds: {{ . }}
+{{- end }}
+# A pod is replaced when it is gone, not while it still writes its checkpoint.
+podReplacementPolicy: Failed
+podFailurePolicy:
+  rules:
+    # Evicted, preempted, node drained: not the Job's fault.
+    - action: Ignore
+      onPodConditions:
+        - {type: DisruptionTarget, status: "True"}
+    # Wrong configuration or data: no retry makes it right.
+    - action: FailJob
+      onExitCodes: {containerName: trainer, operator: In, values: [42]}
+template:
+  metadata:
+    labels:
+      {{- include "trainyard.selectorLabels" (dict "root" .root "component" "training") | nindent 6 }}
+      {{- include "trainyard.training.labels" . | nindent 6 }}
+  spec:
+    {{- include "trainyard.podDefaults" .root | nindent 4 }}
+    restartPolicy: Never
+    terminationGracePeriodSeconds: {{ .job.gracePeriodSeconds }}
+    {{- if gt (int .job.nodes) 1 }}
+    subdomain: {{ include "trainyard.training.service" . }}
+    {{- end }}
+    {{- with .job.nodeSelector }}
+    nodeSelector:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- include "trainyard.training.tolerations" .job | nindent 4 }}
+    containers:
+      - name: trainer
+        {{- include "trainyard.containerDefaults" (dict "root" .root "image" $image) | nindent 8 }}
+        {{- with .job.command }}
+        command:
+          {{- toYaml . | nindent 10 }}
+        {{- end }}
+        {{- with .job.args }}
+        args:
+          {{- toYaml . | nindent 10 }}
+        {{- end }}
+        envFrom:
+          - configMapRef: {name: {{ include "trainyard.client.name" .root }}}
+          - secretRef: {name: {{ include "trainyard.client.name" .root }}}
+          {{- range .job.envFromSecrets }}
+          - secretRef: {name: {{ . }}}
+          {{- end }}
+        env:
+          {{- include "trainyard.training.env" (merge (dict "image" $image) .) | nindent 10 }}
+        resources:
+          {{- include "trainyard.training.resources" .job | nindent 10 }}
+        volumeMounts:
+          - {name: state, mountPath: /state}
+          - {name: tmp, mountPath: /tmp}
+          - {name: shm, mountPath: /dev/shm}
+    volumes:
+      - name: state
+        {{- if .job.checkpoint }}
+        persistentVolumeClaim: {claimName: {{ include "trainyard.training.claim" . }}}
+        {{- else }}
+        emptyDir: {sizeLimit: {{ .job.tmpSize }}}
+        {{- end }}
+      - name: tmp
+        emptyDir: {sizeLimit: {{ .job.tmpSize }}}
+      - name: shm
+        emptyDir: {medium: Memory, sizeLimit: {{ .job.shmSize }}}
+{{- end -}}
+
+{{/* Environment of a training pod: the contract, then the Job's own (`trainyard.refuse.job` keeps the two apart). */}}
+{{- define "trainyard.training.env" -}}
+- name: TRAINYARD_JOB_NAME
+  valueFrom:
+    fieldRef: {fieldPath: "metadata.labels['batch.kubernetes.io/job-name']"}
+- name: TRAINYARD_JOB_UID
+  valueFrom:
+    fieldRef: {fieldPath: "metadata.labels['batch.kubernetes.io/controller-uid']"}
+- {name: TRAINYARD_IMAGE, value: {{ .image | quote }}}
+- {name: TRAINYARD_STATE_DIR, value: /state}
+- {name: HOME, value: /tmp}
+{{- if gt (int .job.nodes) 1 }}
+# The kubelet puts in the Job's name, which this spec cannot know: it ends in the spec's hash.
+- {name: MASTER_ADDR, value: $(TRAINYARD_JOB_NAME)-0.{{ include "trainyard.training.service" . }}}
+- {name: MASTER_PORT, value: "29500"}
+{{- end }}
+{{- range $name, $value := .job.env }}
+- {name: {{ $name }}, value: {{ $value | quote }}}
+{{- end }}
+{{- end -}}
+
+{{/* Resources with the GPUs, which Kubernetes wants as a limit. Takes the Job. */}}
+{{- define "trainyard.training.resources" -}}
+{{- $resources := deepCopy .resources -}}
+{{- if gt (int .gpus) 0 -}}
+{{- $_ := set $resources.limits .gpuResource (int .gpus) -}}
+{{- end -}}
+{{- toYaml $resources -}}
+{{- end -}}
+
+{{/* The Job's tolerations and that of GPU nodes' usual taint. Takes the Job. */}}
+{{- define "trainyard.training.tolerations" -}}
+{{- $tolerations := .tolerations -}}
+{{- if gt (int .gpus) 0 -}}
+{{- $tolerations = append $tolerations (dict "key" .gpuResource "operator" "Exists" "effect" "NoSchedule") -}}
+{{- end -}}
+{{- with $tolerations -}}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,57 @@
+"""A release on somebody else's Postgres and S3, known to it by existing Secrets alone: those of the first release stand in for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from local_cluster import release
+from local_cluster.settings import NAMESPACE, RELEASE
+
+from tests.kind.platform import Platform
+
+OTHER = "external"
+
+
+@pytest.fixture(scope="module")
+def other(platform: Platform) -> Iterator[str]:
+    """Namespace with a release that deploys no database and no object store."""
+    release.ensure_namespace(platform.settings, platform.tools, OTHER)
+    platform.sql("CREATE ROLE other LOGIN PASSWORD 'p@ss/word:1'")
+    platform.sql("CREATE DATABASE other OWNER other")
+    # A password with characters that a URI reserves: it has to be percent-encoded, as values.yaml says.
+    uri = f"postgresql+psycopg2://other:p%40ss%2Fword%3A1@{RELEASE}-postgres.{NAMESPACE}.svc:5432/other"
+    keys = platform.secret(f"{RELEASE}-objectstore")
+    for name, content in (("database", {"MLFLOW_BACKEND_STORE_URI": uri}), ("bucket-keys", keys)):
+        platform.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": content}, OTHER)
+    yield OTHER
+    platform.helm("uninstall", OTHER, "--namespace", OTHER, "--wait", "--ignore-not-found")
+    platform.kubectl("delete", "namespace", OTHER, "--wait=true")
+    platform.sql("DROP DATABASE other WITH (FORCE)")
+    platform.sql("DROP ROLE other")
+
+
+def test_a_release_without_stores_of_its_own_tracks_into_the_given_ones(platform: Platform, other: str) -> None:
+    objects = len(platform.s3_objects())
+    values = {
+        "postgres.enabled": "false",
+        "externalPostgres.existingSecret": "database",
+        "objectstore.enabled": "false",
+        "externalS3.existingSecret": "bucket-keys",
+        "externalS3.endpointUrl": f"http://{RELEASE}-objectstore.{NAMESPACE}.svc:8333",
+        "externalS3.bucket": "mlflow",
+        "trainingJobs": "null",
+    }
+    settings = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+    platform.helm(
+        "install", other, str(release.CHART), "--namespace", other, "--values", str(release.SMALL_PROFILE),
+        *release.image_values(platform.images), *settings, "--wait", "--timeout=180s",
+    )  # fmt: skip
+    kinds = {
+        pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in platform.objects("pods", namespace=other)
+    }
+    assert kinds == {"mlflow"}
+    assert platform.objects("persistentvolumeclaims", namespace=other) == []
+    assert "Succeeded" in platform.helm("test", other, "--namespace", other, "--timeout=120s")
+    assert platform.sql("SELECT count(*) FROM experiments", database="other") != [["0"]]
+    assert len(platform.s3_objects()) >= objects

@@ -28,6 +28,12 @@ def nodes(name: str, *, running: bool = False) -> list[str]:
     return sorted(found.split())
 
 
+def workload_nodes(name: str) -> list[str]:
+    """The running nodes that take pods of users: the workers, or the control plane where it is alone."""
+    running = nodes(name, running=True)
+    return [node for node in running if not node.endswith("-control-plane")] or running
+
+
 def is_ours(settings: Settings) -> bool:
     """Whether the cluster of that name was made by these scripts (also when its making was cut off)."""
     if state.read_json(settings.home / "cluster.json"):

@@ -19,7 +19,7 @@ def image(settings: Settings, arguments: list[str]) -> None:
     base, _ = images.ensure_base(settings)
     references = images.build(settings, chosen, base)
     if verb == "load":
-        nodes = cluster.nodes(settings.cluster, running=True)
+        nodes = cluster.workload_nodes(settings.cluster)
         if not nodes:
             raise UserError(f"No cluster {settings.cluster} runs here: scripts/up makes one.")
         images.load(references, nodes)

@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import boto3
 import requests
+from botocore.exceptions import BotoCoreError, ClientError
 from local_cluster import cluster, release
+from local_cluster.command import run
 from local_cluster.errors import CommandError
 from local_cluster.settings import NAMESPACE, RELEASE, REPOSITORY, Settings, read_settings
 from local_cluster.tools import Tools
@@ -79,6 +82,13 @@ class Platform:
         """Output of helm. Raises CommandError."""
         return release.helm(self.settings, self.tools, *arguments)
 
+    def shell(self, command: str) -> str:
+        """Output of a command line out of a document, run from the repository's root on this cluster."""
+        folders = {str(Path(program).parent) for program in (self.tools.kubectl, self.tools.helm)}
+        path = os.pathsep.join([*sorted(folders), os.environ["PATH"]])
+        environment = {"KUBECONFIG": str(self.settings.kubeconfig), "PATH": path}
+        return run("bash", "-ec", command, env=environment, cwd=REPOSITORY).stdout
+
     def install(self) -> None:
         """Install the release, or upgrade it back to what the small profile says."""
         self.install_s = release.install(self.settings, self.tools, self.images)
@@ -91,14 +101,14 @@ class Platform:
         )  # fmt: skip
 
     def wait_for(self, what: str, check: Callable[[], Any], timeout_s: float = 180) -> Any:
-        """Wait until `check` gives something true, and return it; it may raise CommandError or a request's error meanwhile."""
+        """Wait until `check` gives something true, and return it; it may raise what clients raise while a server is away."""
         deadline = time.monotonic() + timeout_s
         last: object = None
         while time.monotonic() < deadline:
             try:
                 if last := check():
                     return last
-            except (CommandError, requests.RequestException) as failed:
+            except (CommandError, OSError, BotoCoreError, ClientError) as failed:
                 last = failed
             time.sleep(0.5)
         raise AssertionError(f"waited {timeout_s:.0f} s for {what}; last seen: {last}")

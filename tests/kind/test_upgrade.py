@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from local_cluster.settings import NAMESPACE, RELEASE
+from local_cluster.settings import NAMESPACE, RELEASE, REPOSITORY
 
 from tests.kind.platform import Platform
 
 SECRETS = tuple(f"{RELEASE}-{name}" for name in ("postgres", "objectstore", "mlflow", "optuna"))
+
+
+def readme_commands(start: str) -> list[str]:
+    """The lines of the README's code block that begins with `start`."""
+    blocks = re.findall(r"```sh\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    (block,) = [block for block in blocks if block.startswith(start)]
+    return [line for line in block.splitlines() if line]
 
 
 def uids(platform: Platform, kind: str) -> dict[str, str]:
@@ -31,7 +39,7 @@ def test_an_unchanged_upgrade_touches_nothing(platform: Platform) -> None:
 def test_a_changed_job_runs_anew_and_the_rest_stays(platform: Platform) -> None:
     (old,) = platform.training_jobs()
     servers = uids(platform, "pods").keys() - {name for name in uids(platform, "pods") if name.startswith(old)}
-    platform.upgrade("--set", "trainingJobs.train-digits.env.OMP_NUM_THREADS=1")
+    platform.upgrade("--set-string", "trainingJobs.train-digits.env.OMP_NUM_THREADS=1")
     (new,) = platform.training_jobs()
     assert new != old
     assert platform.job_end(new) == "Complete"
@@ -51,17 +59,20 @@ def test_a_wrong_value_is_refused_before_anything_changes(platform: Platform) ->
     assert {kind: uids(platform, kind) for kind in before} == before
 
 
-def test_uninstall_leaves_the_volumes_and_a_new_install_takes_them_up(platform: Platform) -> None:
+def test_uninstall_leaves_the_volumes_and_the_readme_s_install_takes_them_up(platform: Platform) -> None:
     run_ids = {run["info"]["run_id"] for run in platform.runs("digits")}
     objects = platform.s3_objects()
-    for job in ("train-digits",):
-        platform.kubectl("delete", "job", job, "--ignore-not-found")
+    platform.kubectl(
+        "delete", "jobs", "--selector=!app.kubernetes.io/instance"
+    )  # a researcher's own, not the release's
     platform.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
     platform.wait_for("the pods to go", lambda: not uids(platform, "pods"))
     everything = "all,configmaps,secrets,serviceaccounts,persistentvolumeclaims,networkpolicies,poddisruptionbudgets,roles,rolebindings"
     left = {f"{each['kind']}/{each['metadata']['name']}" for each in platform.objects(everything)}
     ignored = {"ConfigMap/kube-root-ca.crt", "ServiceAccount/default"}
     assert {name.split("/")[0] for name in left - ignored} == {"PersistentVolumeClaim"}, left
-    platform.install()
+    for command in readme_commands("helm install"):
+        platform.shell(command)
+        platform.wait_ready()
     assert run_ids <= {run["info"]["run_id"] for run in platform.runs("digits")}, "runs must outlive the release"
     assert objects.items() <= platform.s3_objects().items(), "artifacts must outlive the release"

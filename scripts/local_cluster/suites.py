@@ -144,7 +144,7 @@ def _trainer_tests(session: Session, image: str) -> bool:
         "--tmpfs=/tmp:exec",
         f"--volume={REPOSITORY}:/repository:ro",
     ]
-    command += ["--env=PYTHONPATH=/repository/trainer/src", "--workdir=/repository", image]
+    command += ["--env=PYTHONPATH=/repository/trainer/src:/repository", "--workdir=/repository", image]
     command += ["pytest", "-p", "no:cacheprovider", "tests/unit/trainer", *session.arguments]
     return _call(command, {}, accept=(PASSED, NOTHING_SELECTED) if session.arguments else (PASSED,))
 

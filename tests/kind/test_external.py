@@ -40,7 +40,7 @@ def test_a_release_without_stores_of_its_own_tracks_into_the_given_ones(platform
         "externalS3.existingSecret": "bucket-keys",
         "externalS3.endpointUrl": f"http://{RELEASE}-objectstore.{NAMESPACE}.svc:8333",
         "externalS3.bucket": "mlflow",
-        "trainingJobs": "null",
+        "trainingJobs.train-digits.enabled": "false",
     }
     settings = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
     platform.helm(

@@ -19,6 +19,7 @@ ARTIFACTS = {"confusion_matrix.png", "sample_predictions.json", "environment.jso
 def finished(request: pytest.FixtureRequest, platform: Platform) -> dict[str, Any]:
     """The run of a training Job that has ended well: the chart's, and the one of k8s/."""
     if request.param == "kubectl":
+        platform.kubectl("delete", "--ignore-not-found", "--filename", manifest("01-train-digits.yaml"))
         platform.kubectl("apply", "--filename", manifest("01-train-digits.yaml"))
         name = "train-digits"
     else:
@@ -86,32 +87,33 @@ def test_the_model_is_registered_and_carries_the_challenger_alias(platform: Plat
     assert alias["version"] == newest["version"]
 
 
-def test_a_wrong_key_fails_the_job_at_once_and_names_it(platform: Platform) -> None:
+def start(platform: Platform, name: str, *arguments: str) -> None:
+    """Run the Job of k8s/ under another name and with other arguments."""
     text = (REPOSITORY / "k8s/01-train-digits.yaml").read_text()
     job = json.loads(platform.kubectl("create", "--dry-run=client", "--output=json", "--filename=-", stdin=text))
-    job["metadata"]["name"] = "train-typo"
-    job["spec"]["template"]["spec"]["containers"][0]["args"] = ["train", "digits", "--set", "learning_rat=0.1"]
+    job["metadata"]["name"] = name
+    job["spec"]["template"]["spec"]["containers"][0]["args"] = ["train", "digits", *arguments]
+    platform.kubectl("delete", "job", name, "--ignore-not-found")
     platform.apply(job)
+
+
+def test_a_wrong_key_fails_the_job_at_once_and_names_it(platform: Platform) -> None:
+    start(platform, "train-typo", "--set", "learning_rat=0.1")
     assert platform.job_end("train-typo", timeout_s=90) == "Failed"
     pods = platform.objects("pods", "batch.kubernetes.io/job-name=train-typo")
     assert [pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] for pod in pods] == [42]
     log = platform.kubectl("logs", pods[0]["metadata"]["name"])
-    assert "learning_rat" in log
+    assert "learning_rat=0.1: there is no key learning_rat" in log
     assert "lr" in log
-    platform.kubectl("delete", "job", "train-typo", "--wait=false")
+    platform.kubectl("delete", "job", "train-typo")
 
 
 def test_jobs_that_start_together_on_a_new_experiment_all_land_in_it(platform: Platform) -> None:
     names = [f"train-race-{index}" for index in range(3)]
-    text = (REPOSITORY / "k8s/01-train-digits.yaml").read_text()
     for name in names:
-        job = json.loads(platform.kubectl("create", "--dry-run=client", "--output=json", "--filename=-", stdin=text))
-        job["metadata"]["name"] = name
-        container = job["spec"]["template"]["spec"]["containers"][0]
-        container["args"] = ["train", "digits", "--set", "epochs=1", "--set", "tracking.experiment=race"]
-        platform.apply(job)
+        start(platform, name, "--set", "epochs=1", "--set", "tracking.experiment=race")
     for name in names:
         assert platform.job_end(name) == "Complete"
-    assert len(platform.runs("race")) == len(names)
+        assert platform.run_of_job(name, "race")["info"]["status"] == "FINISHED"
     assert platform.runs("Default") == []
-    platform.kubectl("delete", "job", *names, "--wait=false")
+    platform.kubectl("delete", "job", *names)

@@ -1,0 +1,121 @@
+"""A laptop in a temporary directory: the real command as a process, and the real MLflow database it writes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trainyard
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+# The command is the package that these tests import, wherever the working directory is.
+_SOURCE = str(Path(trainyard.__file__).resolve().parents[1])
+_OURS = ("MLFLOW_", "TRAINYARD_", "JOB_COMPLETION_INDEX", "WORLD_SIZE", "RANK")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Laptop:
+    """A working directory without a tracking server."""
+
+    folder: Path
+
+    def train(self, *arguments: str, **environment: str) -> Ended:
+        """`trainyard train ARGUMENTS` with the given variables, to its end."""
+        process = self.start(*arguments, **environment)
+        stdout, stderr = process.communicate(timeout=300)
+        return Ended(process.returncode, stdout, stderr)
+
+    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        """The same, not waited for."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+        return subprocess.Popen(
+            [sys.executable, "-m", "trainyard", "train", *arguments],
+            cwd=self.folder,
+            env={**clean, "PYTHONPATH": _SOURCE, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.folder}/mlflow.db"
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.uri)
+
+    def runs(self, experiment: str = "digits") -> Sequence[Run]:
+        """Runs of the experiment, the newest first."""
+        found = self.client.get_experiment_by_name(experiment)
+        assert found is not None, f"no experiment {experiment}"
+        return list(self.client.search_runs([found.experiment_id]))
+
+
+@pytest.fixture
+def laptop(tmp_path: Path) -> Laptop:
+    return Laptop(tmp_path)
+
+
+@dataclass(frozen=True)
+class TrainedOnce:
+    """One finished training, shared by the tests that only look at it."""
+
+    laptop: Laptop
+    ended: Ended
+    run: Run
+
+
+SETTINGS = ("digits", "--set", "epochs=3", "--set", "tracking.variant=smoke")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedOnce:
+    laptop = Laptop(tmp_path_factory.mktemp("laptop"))
+    ended = laptop.train(
+        *SETTINGS,
+        TRAINYARD_JOB_UID="0c1f-uid",
+        TRAINYARD_JOB_NAME="train-digits",
+        TRAINYARD_IMAGE="trainyard/trainer:0.1.0",
+        TRAINYARD_GIT_COMMIT="4f2a",
+        TRAINYARD_GIT_BRANCH="main",
+        TRAINYARD_GIT_DIRTY="false",
+    )
+    assert ended.code == 0, ended.stderr
+    (run,) = laptop.runs()
+    return TrainedOnce(laptop, ended, run)
+
+
+@pytest.fixture
+def stop_at() -> Callable[["subprocess.Popen[str]", str, signal.Signals], Ended]:
+    """Send a signal when a line with the given text is printed, and wait for the end."""
+
+    def stop(process: "subprocess.Popen[str]", text: str, number: signal.Signals) -> Ended:
+        assert process.stdout is not None
+        seen = []
+        deadline = time.monotonic() + 240
+        for line in process.stdout:
+            seen.append(line)
+            if text in line:
+                process.send_signal(number)
+                break
+            assert time.monotonic() < deadline, seen
+        stdout, stderr = process.communicate(timeout=120)
+        return Ended(process.returncode, "".join(seen) + stdout, stderr)
+
+    return stop

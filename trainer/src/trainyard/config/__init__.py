@@ -1,0 +1,7 @@
+"""Configuration: frozen dataclasses whose fields know their range and meaning; `--set`; flat view, hash and YAML."""
+
+from trainyard.config.dump import config_hash, flatten, to_yaml
+from trainyard.config.fields import Choice, Config, Field, Range, Text, fields_of
+from trainyard.config.overrides import configure
+
+__all__ = ["Choice", "Config", "Field", "Range", "Text", "config_hash", "configure", "fields_of", "flatten", "to_yaml"]

@@ -1,0 +1,42 @@
+"""What a caller may handle.
+
+TrainyardError
++- ConfigError      the user's mistake; a retry cannot help (exit 42)
++- TrackingError    MLflow cannot be reached or does not answer as MLflow (exit 1)
++- Interrupted      SIGTERM or SIGINT arrived (exit 128 + signal)
+"""
+
+from collections.abc import Sequence
+
+from trainyard import exit_codes
+
+
+class TrainyardError(Exception):
+    """An end that has a clear cause: shown as one message, without a traceback."""
+
+    exit_code = exit_codes.FAILED
+
+
+class ConfigError(TrainyardError):
+    """One or more settings are wrong; each problem is one line that names the setting and its value."""
+
+    exit_code = exit_codes.BAD_CONFIGURATION
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__(*problems)
+        self.problems: Sequence[str] = problems
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
+
+
+class TrackingError(TrainyardError):
+    """MLflow cannot be used; the message names the URL."""
+
+
+class Interrupted(TrainyardError):  # noqa: N818 - being asked to stop is no error
+    """The process was asked to stop."""
+
+    def __init__(self, signal_number: int, signal_name: str) -> None:
+        super().__init__(f"stopped by {signal_name}")
+        self.exit_code = exit_codes.stopped_by(signal_number)

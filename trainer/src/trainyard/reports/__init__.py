@@ -1,0 +1,1 @@
+"""What people look at after training, made from labels and predicted probabilities."""

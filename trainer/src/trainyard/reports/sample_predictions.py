@@ -1,0 +1,34 @@
+"""A few predictions to read, the confident mistakes first."""
+
+import json
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def sample_predictions_json(
+    indices: NDArray[np.int64], labels: NDArray[np.int64], probabilities: NDArray[np.float32], *, count: int = 20
+) -> bytes:
+    """JSON list of at most `count` predictions: mistakes by falling confidence, then right ones in order.
+
+    Args:
+        indices: shape (n,), position of each example in the whole dataset.
+        labels: shape (n,), true class.
+        probabilities: shape (n, classes), rows sum to 1.
+        count: how many to keep.
+    """
+    predicted = probabilities.argmax(axis=1)
+    confidence = probabilities.max(axis=1)
+    right = predicted == labels
+    order = np.lexsort((np.where(right, indices, -confidence), right))[:count]
+    samples = [
+        {
+            "index": int(indices[i]),
+            "label": int(labels[i]),
+            "predicted": int(predicted[i]),
+            "confidence": round(float(confidence[i]), 4),
+            "correct": bool(right[i]),
+        }
+        for i in order
+    ]
+    return json.dumps(samples, indent=2).encode()

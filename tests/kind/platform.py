@@ -218,6 +218,13 @@ class Platform:
 
     def s3_objects(self) -> dict[str, bytes]:
         """Every object of the artifact bucket, read over S3 and past MLflow."""
+        # Wrapped, because an empty bucket is an answer too.
+        read: dict[str, dict[str, bytes]] = self.wait_for(
+            "the object store to answer", lambda: {"objects": self._read_objects()}, 90
+        )
+        return read["objects"]
+
+    def _read_objects(self) -> dict[str, bytes]:
         keys = self.secret(f"{RELEASE}-objectstore")
         client = boto3.client(
             "s3", endpoint_url=self._forward("objectstore", 8333), region_name="us-east-1",

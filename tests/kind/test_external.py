@@ -11,24 +11,25 @@ from local_cluster.settings import NAMESPACE, RELEASE
 from tests.kind.platform import Platform
 
 OTHER = "external"
+ROLE = "mlflow_auth"
 
 
 @pytest.fixture(scope="module")
 def other(platform: Platform) -> Iterator[str]:
     """Namespace with a release that deploys no database and no object store."""
     release.ensure_namespace(platform.settings, platform.tools, OTHER)
-    platform.sql("CREATE ROLE other LOGIN PASSWORD 'p@ss/word:1'")
-    platform.sql("CREATE DATABASE other OWNER other")
-    # A password with characters that a URI reserves: it has to be percent-encoded, as values.yaml says.
-    uri = f"postgresql+psycopg2://other:p%40ss%2Fword%3A1@{RELEASE}-postgres.{NAMESPACE}.svc:5432/other"
+    # The embedded Postgres lets in no roles but its own; this one's database is empty.
+    # The password has characters that a URI reserves: they are percent-encoded, as values.yaml says.
+    platform.sql(f"ALTER ROLE {ROLE} PASSWORD 'p@ss/word:1'")
+    uri = f"postgresql+psycopg2://{ROLE}:p%40ss%2Fword%3A1@{RELEASE}-postgres.{NAMESPACE}.svc:5432/{ROLE}"
     keys = platform.secret(f"{RELEASE}-objectstore")
     for name, content in (("database", {"MLFLOW_BACKEND_STORE_URI": uri}), ("bucket-keys", keys)):
         platform.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": content}, OTHER)
     yield OTHER
     platform.helm("uninstall", OTHER, "--namespace", OTHER, "--wait", "--ignore-not-found")
     platform.kubectl("delete", "namespace", OTHER, "--wait=true")
-    platform.sql("DROP DATABASE other WITH (FORCE)")
-    platform.sql("DROP ROLE other")
+    platform.sql(f"DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION {ROLE}", database=ROLE)
+    platform.sql(f"ALTER ROLE {ROLE} PASSWORD '{platform.secret(f'{RELEASE}-postgres')['mlflow-auth-password']}'")
 
 
 def test_a_release_without_stores_of_its_own_tracks_into_the_given_ones(platform: Platform, other: str) -> None:
@@ -53,5 +54,5 @@ def test_a_release_without_stores_of_its_own_tracks_into_the_given_ones(platform
     assert kinds == {"mlflow"}
     assert platform.objects("persistentvolumeclaims", namespace=other) == []
     assert "Succeeded" in platform.helm("test", other, "--namespace", other, "--timeout=120s")
-    assert platform.sql("SELECT count(*) FROM experiments", database="other") != [["0"]]
+    assert platform.sql("SELECT count(*) FROM experiments", database=ROLE) != [["0"]]
     assert len(platform.s3_objects()) >= objects

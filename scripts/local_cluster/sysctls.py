@@ -7,7 +7,7 @@ from local_cluster.command import output, run
 from local_cluster.report import say
 from local_cluster.settings import Settings
 
-# kubelet sets these (its `--protect-kernel-defaults` is off in kind), and the engine's kernel keeps them.
+# A node's kubelet sets these (its `--protect-kernel-defaults` is off in kind), its systemd the last two, and the kernel keeps them.
 NAMES = (
     "vm.overcommit_memory",
     "vm.panic_on_oom",
@@ -15,6 +15,8 @@ NAMES = (
     "kernel.panic_on_oops",
     "kernel.keys.root_maxkeys",
     "kernel.keys.root_maxbytes",
+    "fs.file-max",
+    "fs.nr_open",
 )
 
 

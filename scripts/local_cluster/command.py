@@ -68,18 +68,16 @@ def run_logged(*argv: str | Path, log: Path, env: Mapping[str, str] | None = Non
         raise CommandError(shlex.join(words), done.returncode, _tail(log.read_text(errors="replace")), log)
 
 
-def pipe(source: list[str], sink: list[str]) -> None:
-    """Run `source | sink`. Raises CommandError for whichever of the two failed first."""
-    with subprocess.Popen(source, stdout=subprocess.PIPE) as producer:
-        consumer = subprocess.run(
-            sink, stdin=producer.stdout, capture_output=True, text=True, errors="replace", check=False
-        )
+def pipe(source: list[str], sink: list[str], log: Path) -> None:
+    """Run `source | sink`; what the two say apart from the data goes to `log`. Raises CommandError with the end of it."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as said, subprocess.Popen(source, stdout=subprocess.PIPE, stderr=said) as producer:
+        consumer = subprocess.run(sink, stdin=producer.stdout, stdout=said, stderr=said, check=False)
         if producer.stdout:
             producer.stdout.close()
-    if producer.returncode != 0 and consumer.returncode == 0:
-        raise CommandError(shlex.join(source), producer.returncode, "see above")
-    if consumer.returncode != 0:
-        raise CommandError(shlex.join(sink), consumer.returncode, _tail(consumer.stderr + consumer.stdout))
+    for command, code in ((sink, consumer.returncode), (source, producer.returncode)):
+        if code != 0:
+            raise CommandError(shlex.join(command), code, _tail(log.read_text(errors="replace")), log)
 
 
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from local_cluster import decisions, probes, state
 from local_cluster.command import output, run, run_logged
@@ -15,9 +16,10 @@ from local_cluster.settings import Settings
 START_S = 60.0
 PACKAGES = ["docker.io/trixie", "docker-cli/trixie", "docker-buildx/trixie"]
 BUILD_PACKAGES = ["debootstrap", "zstd"]
+KERNEL = Path("/proc/sys")
 TRIXIE_SOURCES = Path("/etc/apt/sources.list.d/trixie.sources")
 # dockerd turns forwarding on, and sets the policy of FORWARD to DROP, when it starts; it undoes neither.
-FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv6/conf/default/forwarding")
 
 
 def ensure(settings: Settings) -> None:
@@ -91,7 +93,7 @@ def _start(settings: Settings) -> None:
     record = settings.state / "engine.json"
     log = settings.logs / "dockerd.log"
     before = state.read_json(record) or {
-        "forwarding": FORWARDING.read_text().strip(),
+        "forwarding": {name: _read_setting(name) for name in FORWARDING if (KERNEL / name).exists()},
         "forward_policy": _forward_policy(),
         "bridges": _bridges(),
     }
@@ -117,6 +119,10 @@ def _remove_stale_pid() -> None:
         pid_file.unlink()
 
 
+def _read_setting(name: str) -> str:
+    return (KERNEL / name).read_text().strip()
+
+
 def _forward_policy() -> str:
     rules = run("iptables", "-S", "FORWARD", check=False).stdout if shutil.which("iptables") else ""
     return "DROP" if "-P FORWARD DROP" in rules else "ACCEPT"
@@ -126,26 +132,27 @@ def _bridges() -> list[str]:
     return sorted(link.name for link in Path("/sys/class/net").iterdir() if (link / "bridge").is_dir())
 
 
-def _undo_network(started: dict[str, object]) -> None:
+def _undo_network(started: dict[str, Any]) -> None:
     """Take away the bridges, chains and settings that dockerd made and leaves behind."""
-    for bridge in set(_bridges()) - set(started["bridges"] if isinstance(started["bridges"], list) else []):
+    for bridge in set(_bridges()) - set(started["bridges"]):
         if bridge.startswith(("docker", "br-")):
             run("ip", "link", "delete", bridge, check=False)
     for program in ("iptables", "ip6tables"):
         if shutil.which(program):
             _remove_chains(program)
-            run(program, "-w", "-P", "FORWARD", str(started["forward_policy"]), check=False)
-    try:
-        FORWARDING.write_text(str(started["forwarding"]))
-    except OSError as refused:
-        say(f"engine: {FORWARDING} could not be set back to {started['forwarding']}: {refused}")
+            run(program, "-w", "-P", "FORWARD", started["forward_policy"], check=False)
+    for name, value in started["forwarding"].items():
+        try:
+            (KERNEL / name).write_text(value)
+        except OSError as refused:
+            say(f"engine: {KERNEL / name} could not be set back to {value}: {refused}")
 
 
 def _remove_chains(program: str) -> None:
     for table in ("filter", "nat", "raw"):
         rules = run(program, "-w", "-t", table, "-S", check=False).stdout.splitlines()
         for rule in rules:
-            if rule.startswith("-A") and "DOCKER" in rule:
+            if rule.startswith("-A") and "docker" in rule.lower():  # its chains, and its bridge docker0
                 run(program, "-w", "-t", table, "-D", *rule.split()[1:], check=False)
         chains = [rule.split()[1] for rule in rules if rule.startswith("-N DOCKER")]
         for chain in chains:

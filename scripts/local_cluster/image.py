@@ -22,5 +22,5 @@ def image(settings: Settings, arguments: list[str]) -> None:
         nodes = cluster.workload_nodes(settings.cluster)
         if not nodes:
             raise UserError(f"No cluster {settings.cluster} runs here: scripts/up makes one.")
-        images.load(references, nodes)
+        images.load(settings, references, nodes)
     print(images.size_table(references))

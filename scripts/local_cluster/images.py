@@ -74,8 +74,9 @@ def ensure_base(settings: Settings) -> tuple[str, decisions.Source]:
     if not present:
         engine.install_build_packages(settings)
         rootfs = [str(REPOSITORY / "images/base/rootfs.sh"), probes.debian_mirror()]
-        with step("build the base image from Debian packages"):
-            pipe(rootfs, ["docker", "import", "--change", 'CMD ["bash"]', "-", built])
+        log = settings.logs / "base-image.log"
+        with step("build the base image from Debian packages", log):
+            pipe(rootfs, ["docker", "import", "--change", 'CMD ["bash"]', "-", built], log)
     return built, choice.source
 
 
@@ -114,7 +115,7 @@ def size_table(references: dict[str, str]) -> str:
     return table(rows)
 
 
-def load(references: dict[str, str], nodes: list[str]) -> None:
+def load(settings: Settings, references: dict[str, str], nodes: list[str]) -> None:
     """Put images into the nodes of a cluster, those apart that are there. Raises CommandError."""
     for node in nodes:
         present = output("docker", "exec", node, "ctr", "-n", "k8s.io", "images", "ls", "-q").split()
@@ -135,7 +136,7 @@ def load(references: dict[str, str], nodes: list[str]) -> None:
                     "--all-platforms",
                     "-",
                 ]
-                pipe(["docker", "save", *missing], receive)
+                pipe(["docker", "save", *missing], receive, settings.logs / f"load-{node}.log")
         for tagged in references.values():
             # The manifests under k8s/ name the chart's version, so that they need no editing.
             plain = f"docker.io/{tagged.split(':')[0]}:{CHART_VERSION_TAG}"

@@ -47,8 +47,10 @@ def ensure(settings: Settings, source: decisions.Source, base: str) -> str:
     if choice.action == "stock":
         return _pull_stock()
     if choice.action == "load":
+        engine.install_build_packages(settings)
+        unpack = ["zstd", "--decompress", "--stdout", str(_cache_file(settings))]
         with step("load the node image from the cache"):
-            pipe(["zstd", "--decompress", "--stdout", str(_cache_file(settings))], ["docker", "load", "--quiet"])
+            pipe(unpack, ["docker", "load", "--quiet"], settings.logs / "node-image-load.log")
     if choice.action == "build":
         _build(settings, base)
     return reference()
@@ -73,7 +75,8 @@ def _build(settings: Settings, base: str) -> None:
         file = _cache_file(settings)
         partial = file.with_suffix(".partial")
         with step("keep the node image in the cache"):
-            pipe(["docker", "save", reference()], ["zstd", "--quiet", "--force", "-3", "-o", str(partial), "-"])
+            pack = ["zstd", "--quiet", "--force", "-3", "-o", str(partial), "-"]
+            pipe(["docker", "save", reference()], pack, settings.logs / "node-image-save.log")
             for old in file.parent.glob("kind-node-*.tar.zst"):
                 old.unlink()
             partial.rename(file)

@@ -160,7 +160,7 @@ def _kind(session: Session) -> bool:
         references = images.build(settings, images.IMAGES, ground.base)
         node = node_image.ensure(settings, ground.source, ground.base)
         cluster.ensure(settings, ground.tools, node, ground.base, workers=1)
-        images.load(references, cluster.workload_nodes(settings.cluster))
+        images.load(settings, references, cluster.workload_nodes(settings.cluster))
         return _pytest(session, "tests/kind", references=references)
 
 

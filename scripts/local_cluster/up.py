@@ -21,7 +21,7 @@ def up(settings: Settings) -> None:
         references = images.build(settings, images.IMAGES, ground.base)
         node = node_image.ensure(settings, ground.source, ground.base)
         cluster.ensure(settings, ground.tools, node, ground.base)
-        images.load(references, cluster.workload_nodes(settings.cluster))
+        images.load(settings, references, cluster.workload_nodes(settings.cluster))
         ready_s = release.install(settings, ground.tools, references)
         finished = release.await_first_job(settings, ground.tools)
         forward.ensure(settings, ground.tools)

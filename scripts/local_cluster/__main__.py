@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 if sys.version_info < (3, 11):
@@ -16,6 +17,10 @@ from local_cluster.settings import read_settings
 def main(arguments: list[str]) -> int:
     """Run one command. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     verb, *rest = arguments
+    # A stopped CI job or a closed terminal must find its way through every clean-up, as Ctrl-C does.
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # nohup must keep its meaning
+            signal.signal(ending, signal.default_int_handler)
     if verb in ("up", "down") and rest:
         print(
             f"scripts/{verb} takes no arguments; see its first lines for the environment variables it reads.",

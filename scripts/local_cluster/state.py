@@ -89,8 +89,15 @@ def stop(process: dict[str, Any], *, grace_s: float = 30.0) -> None:
 
 
 def _born(pid: int) -> str:
+    """When a process was started, in words that only its equal has; empty if it does not live."""
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)  # our own ended child would stay a zombie that still looks alive
-    found = subprocess.run(["ps", "-o", "lstart=,stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    born, _, status = found.stdout.strip().rpartition(" ")
-    return "" if status.startswith("Z") else born.strip()
+    if Path("/proc/self/stat").exists():
+        try:
+            # The name, in parentheses, may hold anything; state and start time are fields 3 and 22 (proc_pid_stat(5)).
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return ""
+        return "" if fields[0] == "Z" else fields[19]
+    found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return found.stdout.strip()

@@ -45,9 +45,7 @@ def test_a_second_command_is_refused_and_told_who_holds_the_lock(tmp_path: Path)
 def test_a_detached_process_is_known_again_and_ended(tmp_path: Path) -> None:
     process = state.start_detached(["sleep", "600"], tmp_path / "log")
     assert state.is_running(process)
-    assert not state.is_running({**process, "born": "Thu Jan  1 00:00:00 1970"}), (
-        "a reused process id must not be taken for it"
-    )
+    assert not state.is_running({**process, "born": "1"}), "a reused process id must not be taken for it"
     began = time.monotonic()
     state.stop(process)
     assert not state.is_running(process)

@@ -25,9 +25,9 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "TRAINYARD_CLUSTER": CLUSTER, **more}
 
 
-def script(name: str, **more: str) -> subprocess.CompletedProcess[str]:
+def script(name: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run one of the scripts to its end."""
-    command = [str(REPOSITORY / "scripts" / name)]
+    command = [str(REPOSITORY / "scripts" / name), *arguments]
     return subprocess.run(command, env=environment(**more), capture_output=True, text=True, timeout=UP_S, check=False)
 
 
@@ -161,6 +161,19 @@ def test_a_second_up_trains_nothing_and_keeps_the_port_forward(port: str, said: 
     assert processes() == before
     jobs = [re.findall(r"training Job (\S+)", text) for text in (said[0], done.stdout)]
     assert jobs[0] == jobs[1] != []
+
+
+def test_image_loads_what_is_built_and_shows_sizes_beside_goals() -> None:
+    done = script("image", "load", "postgres")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert os.environ["TRAINYARD_IMAGE_POSTGRES"] in done.stdout
+    assert "<= 300 MB" in done.stdout
+
+
+def test_an_unknown_image_is_named_with_those_that_there_are() -> None:
+    done = script("image", "build", "postgers")
+    assert done.returncode == 1
+    assert "There is no image 'postgers'. The images are: postgres, objectstore, mlflow, trainer." in done.stderr
 
 
 def test_up_takes_up_a_cluster_whose_engine_went_away(port: str) -> None:

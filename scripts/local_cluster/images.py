@@ -85,10 +85,10 @@ def build(settings: Settings, images: tuple[Image, ...], base: str) -> dict[str,
     references = {}
     for image in images:
         references[image.name] = reference(image, base)
-        if probes.image_present(references[image.name]):
-            continue
         log = settings.logs / f"image-{image.name}.log"
-        with state.exclusive(settings.state / "build.lock", "an image build", wait=True):
+        with state.exclusive(settings.state / f"build-{image.name}.lock", "an image build", wait=True):
+            if probes.image_present(references[image.name]):
+                continue
             with step(f"build the image {image.name}", log):
                 run_logged(*_build_command(image, references[image.name], base), log=log, cwd=REPOSITORY)
         _drop_old(image, references[image.name])

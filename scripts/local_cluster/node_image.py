@@ -68,7 +68,7 @@ def _build(settings: Settings, base: str) -> None:
     programs = tools.build(settings, "kubernetes", "etcd", "coredns", "local-path-provisioner", "kind")
     engine.install_build_packages(settings)
     log = settings.logs / "node-image.log"
-    with state.exclusive(settings.state / "build.lock", "a build of the node image", wait=True):
+    with state.exclusive(settings.state / "build-kind-node.lock", "a build of the node image", wait=True):
         with step("build the node image", log):
             script = REPOSITORY / "images/kind-node/build.sh"
             run_logged(script, reference(), base, programs, log=log, env=tools.ensure_go(settings))

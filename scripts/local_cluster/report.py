@@ -30,7 +30,7 @@ def step(text: str, log: Path | None = None) -> Iterator[None]:
 
     def heartbeat() -> None:
         while not done.wait(HEARTBEAT_S):
-            say(f"  still at it after {time.monotonic() - began:.0f} s{_last_line(log)}")
+            say(f"  {text}: {time.monotonic() - began:.0f} s so far{_last_line(log)}")
 
     thread = threading.Thread(target=heartbeat, daemon=True)
     thread.start()
@@ -39,7 +39,7 @@ def step(text: str, log: Path | None = None) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-    say(f"  done in {time.monotonic() - began:.0f} s")
+    say(f"  {text}: done in {time.monotonic() - began:.0f} s")
 
 
 def _last_line(log: Path | None) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from local_cluster import cluster, down, foundation, images, node_image, state
+from local_cluster import cluster, down, engine, foundation, images, state
 from local_cluster.command import run_logged
 from local_cluster.errors import CommandError, UserError
 from local_cluster.report import say, step, table
@@ -73,12 +73,21 @@ def _run_all(session: Session, names: list[str]) -> int:
         say(f"== {name}")
         began = time.monotonic()
         if name != "lint" and session.ground is None:
-            session = replace(session, ground=foundation.lay(session.settings))
+            session = replace(session, ground=_lay_foundation(session.settings, names))
         passed = SUITES[name](session)
         failed = failed or not passed
         rows.append((name, "passed" if passed else "FAILED", f"{time.monotonic() - began:.0f} s"))
     print(f"\n{table(rows)}", flush=True)
     return FAILED if failed else PASSED
+
+
+def _lay_foundation(settings: Settings, names: list[str]) -> foundation.Foundation:
+    """What the suites of these names need, built in one go."""
+    wanted: tuple[images.Image, ...] = images.IMAGES if {"unit", "kind"} & set(names) else ()
+    if "unit" in names:
+        wanted += (images.TRAINER_TEST,)
+    engine.ensure(settings)
+    return foundation.lay(settings, wanted, cluster="kind" in names)
 
 
 def _environment(settings: Settings) -> Path:
@@ -128,9 +137,8 @@ def _is_shell(path: Path) -> bool:
 
 def _unit(session: Session) -> bool:
     assert session.ground is not None
-    references = images.build(session.settings, (*images.IMAGES, images.TRAINER_TEST), session.ground.base)
-    here = _pytest(session, "tests/unit/local_cluster", "tests/unit/images", references=references)
-    return _trainer_tests(session, references["trainer-test"]) and here
+    here = _pytest(session, "tests/unit/local_cluster", "tests/unit/images")
+    return _trainer_tests(session, session.ground.references["trainer-test"]) and here
 
 
 def _trainer_tests(session: Session, image: str) -> bool:
@@ -156,15 +164,15 @@ def _chart(session: Session) -> bool:
 def _kind(session: Session) -> bool:
     assert session.ground is not None
     settings, ground = session.settings, session.ground
+    assert ground.node is not None
     with state.exclusive(settings.home / "lock", "scripts/test"):
-        references = images.build(settings, images.IMAGES, ground.base)
-        node = node_image.ensure(settings, ground.source, ground.base)
-        cluster.ensure(settings, ground.tools, node, ground.base, workers=1)
-        images.load(settings, references, cluster.workload_nodes(settings.cluster))
-        return _pytest(session, "tests/kind", references=references)
+        cluster.ensure(settings, ground.tools, ground.node, ground.base, workers=1)
+        platform = {image.name: ground.references[image.name] for image in images.IMAGES}
+        images.load(settings, platform, cluster.workload_nodes(settings.cluster))
+        return _pytest(session, "tests/kind")
 
 
-def _pytest(session: Session, *paths: str, references: dict[str, str] | None = None) -> bool:
+def _pytest(session: Session, *paths: str) -> bool:
     assert session.ground is not None
     ground = session.ground
     environment = {
@@ -173,7 +181,7 @@ def _pytest(session: Session, *paths: str, references: dict[str, str] | None = N
         "HELM": ground.tools.helm,
         "KUBECTL": ground.tools.kubectl,
         "KIND": ground.tools.kind,
-        **{f"TRAINYARD_IMAGE_{name.upper().replace('-', '_')}": tagged for name, tagged in (references or {}).items()},
+        **{f"TRAINYARD_IMAGE_{name.upper().replace('-', '_')}": tagged for name, tagged in ground.references.items()},
     }
     accept = (PASSED, NOTHING_SELECTED) if session.arguments else (PASSED,)
     return _call([str(session.python), "-m", "pytest", *paths, *session.arguments], environment, accept=accept)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 
-from local_cluster import cluster, forward, foundation, images, node_image, release, state
+from local_cluster import cluster, engine, forward, foundation, images, release, state
 from local_cluster.report import say
 from local_cluster.settings import NAMESPACE, REPOSITORY, Settings
 from local_cluster.tools import Tools
@@ -16,19 +16,19 @@ def up(settings: Settings) -> None:
     began = time.monotonic()
     with state.exclusive(settings.home / "lock", "scripts/up"):
         forward.check_port(settings)
-        ground = foundation.lay(settings)
+        engine.ensure(settings)
         cluster.refuse_foreign(settings)
-        references = images.build(settings, images.IMAGES, ground.base)
-        node = node_image.ensure(settings, ground.source, ground.base)
-        cluster.ensure(settings, ground.tools, node, ground.base)
-        images.load(settings, references, cluster.workload_nodes(settings.cluster))
-        ready_s = release.install(settings, ground.tools, references)
+        ground = foundation.lay(settings, images.IMAGES, cluster=True)
+        assert ground.node is not None
+        cluster.ensure(settings, ground.tools, ground.node, ground.base)
+        images.load(settings, ground.references, cluster.workload_nodes(settings.cluster))
+        ready_s = release.install(settings, ground.tools, ground.references)
         finished = release.await_first_job(settings, ground.tools)
         forward.ensure(settings, ground.tools)
         memory = release.idle_memory(settings, ground.tools)
         _write_environment(settings, ground.tools)
     say(f"all ready: {time.monotonic() - began:.0f} s in all, {ready_s:.0f} s of it for helm install")
-    print(_summary(settings, references, finished, memory))
+    print(_summary(settings, ground.references, finished, memory))
 
 
 def _summary(

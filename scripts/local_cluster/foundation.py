@@ -28,7 +28,7 @@ def lay(settings: Settings, wanted: tuple[images.Image, ...], *, cluster: bool) 
     for folder in (engine.data_folder(), settings.cache):
         decisions.check_disk(probes.free_bytes(folder), warm=warm, folder=str(folder))
     base, source = images.ensure_base(settings)
-    # Image builds mostly wait for downloads while Go compiles: together they save a fifth of a cold start.
+    # Image builds mostly wait for downloads while Go compiles, so they go side by side.
     with ThreadPoolExecutor(max_workers=1) as beside:
         building = beside.submit(images.build, settings, wanted, base)
         programs = tools.ensure(settings, source)

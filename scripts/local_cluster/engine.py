@@ -85,7 +85,8 @@ def stop(settings: Settings) -> None:
             return
         state.stop(started["process"])
         say("engine: stopped")
-    _undo_network(started)
+    if probes.engine_version()[0] is None:  # else somebody has started another one, and its network is not ours to undo
+        _undo_network(started)
     record.unlink()
 
 

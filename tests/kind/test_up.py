@@ -159,8 +159,9 @@ def test_a_second_up_trains_nothing_and_keeps_the_port_forward(port: str, said: 
     done = script("up", TRAINYARD_PORT=port)
     check_summary(done.stdout, port)
     assert processes() == before
-    jobs = [re.findall(r"training Job (\S+)", text) for text in (said[0], done.stdout)]
-    assert jobs[0] == jobs[1] != []
+    jobs = [re.findall(r"^training Job (\S+)$", text, re.MULTILINE) for text in (said[0], done.stdout)]
+    assert len(jobs[0]) == 1
+    assert jobs[0] == jobs[1]
 
 
 def test_image_loads_what_is_built_and_shows_sizes_beside_goals() -> None:

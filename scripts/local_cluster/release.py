@@ -19,6 +19,8 @@ CHART = REPOSITORY / "charts/trainyard"
 SMALL_PROFILE = CHART / "profiles/small.yaml"
 INSTALL_TIMEOUT_S = 300
 JOB_TIMEOUT_S = 600
+TRAINING_JOBS = f"trainyard.dev/kind=training,app.kubernetes.io/instance={RELEASE}"
+"""Selects the Jobs that the chart has made."""
 POLL_S = 1.0
 
 
@@ -73,11 +75,10 @@ def install(settings: Settings, tools: Tools, references: dict[str, str]) -> flo
 def await_first_job(settings: Settings, tools: Tools) -> FinishedRun:
     """Wait for the chart's training Job to end. Raises UserError if it fails or takes too long."""
     deadline = time.monotonic() + JOB_TIMEOUT_S
-    selector = f"trainyard.dev/kind=training,app.kubernetes.io/instance={RELEASE}"
     with step("run the first training Job (a small CNN on handwritten digits)"):
         while True:
             jobs = json.loads(
-                kubectl(settings, tools, "-n", NAMESPACE, "get", "jobs", "-l", selector, "--output=json")
+                kubectl(settings, tools, "-n", NAMESPACE, "get", "jobs", "-l", TRAINING_JOBS, "--output=json")
             )["items"]
             conditions = {
                 each["type"] for job in jobs for each in job["status"].get("conditions", []) if each["status"] == "True"

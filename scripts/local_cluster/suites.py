@@ -39,7 +39,7 @@ class Session:
 
 def run(settings: Settings, arguments: list[str]) -> int:
     """Run the suites named, or all. Returns the exit code."""
-    own, _, handed_on = _split(arguments)
+    own, handed_on = _split(arguments)
     keep = "--keep" in own
     names = [name for name in own if name != "--keep"] or list(SUITES)
     if unknown := sorted(set(names) - set(SUITES)):
@@ -59,11 +59,10 @@ def run(settings: Settings, arguments: list[str]) -> int:
             down.down(settings)
 
 
-def _split(arguments: list[str]) -> tuple[list[str], str, list[str]]:
-    if "--" not in arguments:
-        return arguments, "", []
-    at = arguments.index("--")
-    return arguments[:at], "--", arguments[at + 1 :]
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before `--`, for us, and after it, for pytest."""
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:at], arguments[at + 1 :]
 
 
 def _run_all(session: Session, names: list[str]) -> int:
@@ -154,7 +153,7 @@ def _trainer_tests(session: Session, image: str) -> bool:
     ]
     command += ["--env=PYTHONPATH=/repository/trainer/src:/repository", "--workdir=/repository", image]
     command += ["pytest", "-p", "no:cacheprovider", "tests/unit/trainer", *session.arguments]
-    return _call(command, {}, accept=(PASSED, NOTHING_SELECTED) if session.arguments else (PASSED,))
+    return _call(command, {}, accept=_accepted(session))
 
 
 def _chart(session: Session) -> bool:
@@ -183,8 +182,14 @@ def _pytest(session: Session, *paths: str) -> bool:
         "KIND": ground.tools.kind,
         **{f"TRAINYARD_IMAGE_{name.upper().replace('-', '_')}": tagged for name, tagged in ground.references.items()},
     }
-    accept = (PASSED, NOTHING_SELECTED) if session.arguments else (PASSED,)
-    return _call([str(session.python), "-m", "pytest", *paths, *session.arguments], environment, accept=accept)
+    return _call(
+        [str(session.python), "-m", "pytest", *paths, *session.arguments], environment, accept=_accepted(session)
+    )
+
+
+def _accepted(session: Session) -> tuple[int, ...]:
+    """Exit codes of pytest that are no failure: a selection need not touch every suite."""
+    return (PASSED, NOTHING_SELECTED) if session.arguments else (PASSED,)
 
 
 def _call(command: list[str], environment: dict[str, str], *, accept: tuple[int, ...] = (PASSED,)) -> bool:

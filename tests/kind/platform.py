@@ -150,8 +150,7 @@ class Platform:
 
     def training_jobs(self) -> dict[str, dict[str, Any]]:
         """The chart's training Jobs by name."""
-        selector = f"trainyard.dev/kind=training,app.kubernetes.io/instance={RELEASE}"
-        return {job["metadata"]["name"]: job for job in self.objects("jobs", selector)}
+        return {job["metadata"]["name"]: job for job in self.objects("jobs", release.TRAINING_JOBS)}
 
     def wait_ready(self, timeout_s: float = 180) -> None:
         """Wait until every workload of the release has all its replicas ready."""

@@ -69,6 +69,8 @@ def _build(settings: Settings, base: str) -> None:
     engine.install_build_packages(settings)
     log = settings.logs / "node-image.log"
     with state.exclusive(settings.state / "build-kind-node.lock", "a build of the node image", wait=True):
+        if probes.image_present(reference()):  # whoever held the lock has built it
+            return
         with step("build the node image", log):
             script = REPOSITORY / "images/kind-node/build.sh"
             run_logged(script, reference(), base, programs, log=log, env=tools.ensure_go(settings))

@@ -35,13 +35,17 @@ class Scenario:
     release: str = "trainyard"
     chart: Path = CHART
     kube_version: str = "1.34"
+    api_server: str = ""
+    """URL of a cluster that templates may look into; empty for none."""
     rendering: int = 1
     """Renderings are remembered; another number renders anew, with new generated passwords."""
 
     def render(self) -> list[Object]:
         """All objects that the chart makes, hooks too. Raises RenderError if Helm refuses the values."""
         values = json.dumps(self.values, sort_keys=True)
-        return _render(values, self.profile, self.release, self.chart, self.kube_version, self.rendering)
+        return _render(
+            values, self.profile, self.release, self.chart, self.kube_version, self.api_server, self.rendering
+        )
 
     def one(self, kind: str, name: str) -> Object:
         """The object of that kind whose name is, or ends in, the given one."""
@@ -76,9 +80,17 @@ def helm(*arguments: str, stdin: str = "") -> str:
 
 @functools.cache
 def _render(
-    values: str, profile: Path | None, release: str, chart: Path, kube_version: str, _rendering: int
+    values: str,
+    profile: Path | None,
+    release: str,
+    chart: Path,
+    kube_version: str,
+    api_server: str,
+    _rendering: int,
 ) -> list[Object]:
     files = ["--values", str(profile)] if profile else []
+    if api_server:
+        files += ["--dry-run=server", "--disable-openapi-validation", "--kube-apiserver", api_server]
     command = ["template", release, str(chart), "--namespace", NAMESPACE, "--kube-version", kube_version]
     text = helm(*command, *files, "--values", "-", stdin=values)
     return [o for o in yaml.load_all(text, Loader=yaml.CSafeLoader) if o is not None]

@@ -4,24 +4,17 @@ import itertools
 import re
 from typing import Any
 
-import kubernetes_validate
+import policies
 import pytest
 from manifests import Object, Scenario, containers, describe, environment, pod_template, pods, secret_data, strings
 from scenarios import SCENARIOS
 
 pytestmark = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
 
-# Volume types that the restricted Pod Security Standard allows and the chart has a use for.
-ALLOWED_VOLUMES = {"configMap", "secret", "emptyDir", "persistentVolumeClaim"}
-
 
 def test_objects_are_valid_for_kubernetes(scenario: Scenario) -> None:
     """Every object has only fields that Kubernetes 1.34 knows, of the right type."""
-    for obj in scenario.render():
-        try:
-            kubernetes_validate.validate(obj, "1.34", strict=True)
-        except kubernetes_validate.ValidationError as error:
-            pytest.fail(f"{describe(obj)}: {error.message} at {'.'.join(str(part) for part in error.path)}")
+    policies.check_valid(scenario.render())
 
 
 def test_objects_are_named_once(scenario: Scenario) -> None:
@@ -55,47 +48,23 @@ def test_labels_are_complete(scenario: Scenario) -> None:
 
 def test_pods_run_under_restricted_pod_security(scenario: Scenario) -> None:
     """Each rule of the restricted Pod Security Standard, and a read-only root on top of it."""
-    for where, pod in pods(scenario.render()):
-        spec = pod["spec"]
-        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec), where
-        assert spec["securityContext"]["runAsNonRoot"] is True, where
-        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, where
-        assert "runAsUser" not in spec["securityContext"], f"{where}: any user id must do"
-        for volume in spec.get("volumes", []):
-            assert set(volume) - {"name"} <= ALLOWED_VOLUMES, f"{where}: {volume}"
-    for where, container in containers(scenario.render()):
-        assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }, where
-        assert not any("hostPort" in port for port in container.get("ports", [])), where
+    policies.check_restricted(scenario.render())
 
 
 def test_pods_hold_no_api_token(scenario: Scenario) -> None:
     """No pod may talk to the Kubernetes API, and none gets variables named after Services."""
     assert not scenario.kind("ServiceAccount")
-    for where, pod in pods(scenario.render()):
-        assert pod["spec"]["automountServiceAccountToken"] is False, where
-        assert pod["spec"]["enableServiceLinks"] is False, where
-        assert "serviceAccountName" not in pod["spec"], where
+    policies.check_no_api_token(scenario.render())
 
 
 def test_containers_have_resources(scenario: Scenario) -> None:
     """The scheduler knows what each container needs, and none can take a node's memory."""
-    for where, container in containers(scenario.render()):
-        assert {"cpu", "memory"} <= set(container["resources"]["requests"]), where
-        assert "memory" in container["resources"]["limits"], where
+    policies.check_resources(scenario.render())
 
 
 def test_scratch_space_is_limited(scenario: Scenario) -> None:
     """No pod can fill its node's disk or memory, and every container may write to /tmp."""
-    for where, pod in pods(scenario.render()):
-        for volume in pod["spec"]["volumes"]:
-            if "emptyDir" in volume:
-                assert "sizeLimit" in volume["emptyDir"], f"{where}: {volume['name']}"
-    for where, container in containers(scenario.render()):
-        assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}, where
+    policies.check_scratch_space(scenario.render())
 
 
 def test_images_are_named_exactly(scenario: Scenario) -> None:

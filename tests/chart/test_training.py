@@ -58,10 +58,14 @@ def test_environment_is_the_contract() -> None:
     assert fields == {
         "TRAINYARD_JOB_NAME": "metadata.labels['batch.kubernetes.io/job-name']",
         "TRAINYARD_JOB_UID": "metadata.labels['batch.kubernetes.io/controller-uid']",
+        "TRAINYARD_POD_NAME": "metadata.name",
+        "TRAINYARD_NODE_NAME": "spec.nodeName",
     }
     assert environment(spec) == {
         "TRAINYARD_IMAGE": "trainyard/trainer:0.1.0",
         "TRAINYARD_STATE_DIR": "/state",
+        "TRAINYARD_TRACKING": "mlflow",
+        "TRAINYARD_SHIPPER": "sidecar",
         "HOME": "/tmp",
         "EPOCHS": "10",
     }
@@ -70,8 +74,9 @@ def test_environment_is_the_contract() -> None:
 def test_no_training_pod_holds_database_or_store_keys() -> None:
     every = Scenario(values={"trainingJobs": {"demo": PLAIN}})
     guarded = {every.one("Secret", n)["metadata"]["name"] for n in ("postgres", "mlflow", "optuna", "objectstore")}
-    used = {source["secretRef"]["name"] for source in trainer(every.kind("Job")[0])["envFrom"] if "secretRef" in source}
-    assert not guarded & used
+    for part in ("trainer", "shipper"):
+        sources = container(every.kind("Job")[0], part)["envFrom"]
+        assert not guarded & {source["secretRef"]["name"] for source in sources if "secretRef" in source}, part
     assert not secret_data(every.one("Secret", "client"))
 
 
@@ -96,10 +101,6 @@ def test_deadline_off_and_on() -> None:
     assert "activeDeadlineSeconds" not in render(PLAIN)["spec"]
     year = render({**PLAIN, "deadlineSeconds": 31536000})["spec"]["activeDeadlineSeconds"]
     assert year == 31536000 and isinstance(year, int), "Kubernetes refuses 3.1536e+07, as Helm prints it by itself"
-
-
-def test_grace_period() -> None:
-    assert pod_spec(render({**PLAIN, "gracePeriodSeconds": 600}))["terminationGracePeriodSeconds"] == 600
 
 
 def test_gpus_are_a_limit_and_a_toleration() -> None:
@@ -141,9 +142,10 @@ def test_several_nodes_find_the_first() -> None:
 
 
 def test_shared_memory_and_scratch() -> None:
-    job = render({**PLAIN, "shmSize": "3Gi", "tmpSize": "5Gi"})
+    job = render({**PLAIN, "shmSize": "3Gi", "tmpSize": "5Gi", "stateSize": "7Gi"})
     assert volume(job, "shm")["emptyDir"] == {"medium": "Memory", "sizeLimit": "3Gi"}
-    assert volume(job, "tmp")["emptyDir"] == {"sizeLimit": "5Gi"}
+    assert volume(job, "tmp")["emptyDir"] == volume(job, "shipper-tmp")["emptyDir"] == {"sizeLimit": "5Gi"}
+    assert volume(job, "state")["emptyDir"] == {"sizeLimit": "7Gi"}
     mounts = {mount["name"]: mount["mountPath"] for mount in trainer(job)["volumeMounts"]}
     assert mounts == {"state": "/state", "tmp": "/tmp", "shm": "/dev/shm"}
 
@@ -211,15 +213,18 @@ CHANGES: dict[str, dict[str, Any]] = {
     "args": {"args": ["train", "digits", "--set", "lr=0.1"]},
     "gpus": {"gpus": 1},
     "resources": {"resources": {"requests": {"cpu": "2", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}},
+    "tracking": {"tracking": "mlflow,wandb"},
+    "shipperResources": {"shipperResources": {"requests": {"cpu": "2", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}},
     "nodes": {"nodes": 2},
     "env": {"env": {"EPOCHS": "2"}},
     "envFromSecrets": {"envFromSecrets": ["wandb"]},
     "shmSize": {"shmSize": "2Gi"},
     "tmpSize": {"tmpSize": "2Gi"},
+    "stateSize": {"stateSize": "2Gi"},
     "checkpoint": {"checkpoint": {"size": "1Gi"}},
     "deadlineSeconds": {"deadlineSeconds": 60},
     "retries": {"retries": 0},
-    "gracePeriodSeconds": {"gracePeriodSeconds": 1},
+    "gracePeriodSeconds": {"gracePeriodSeconds": 10},
     "queue": {"queue": "gpus"},
     "nodeSelector": {"nodeSelector": {"disk": "fast"}},
     "tolerations": {"tolerations": [{"key": "team", "operator": "Exists"}]},

@@ -75,6 +75,13 @@ SCHEMA_REFUSES: list[tuple[dict[str, Any], str]] = [
     ({"trainingJobs": {"a": {"resources": {"requests": {"cpu": 1, "memory": "1Gi"}}}}}, "missing property 'limits'"),
     ({"trainingJobs": {"a": {"deadlineSeconds": 1.5}}}, "/trainingJobs/a/deadlineSeconds"),
     ({"trainingJobs": {"a": {"retries": -1}}}, "/trainingJobs/a/retries"),
+    ({"trainingJobs": {"a": {"gracePeriodSeconds": 9}}}, "/trainingJobs/a/gracePeriodSeconds"),
+    ({"trainingJobs": {"a": {"tracking": "mlfow"}}}, "/trainingJobs/a/tracking"),
+    ({"trainingJobs": {"a": {"tracking": "mlflow, wandb"}}}, "/trainingJobs/a/tracking"),
+    ({"trainingJobs": {"a": {"tracking": ""}}}, "/trainingJobs/a/tracking"),
+    ({"trainingDefaults": {"tracking": None}}, "missing property 'tracking'"),
+    ({"trainingJobs": {"a": {"stateSize": "900Mi"}}}, "/trainingJobs/a/stateSize"),
+    ({"trainingJobs": {"a": {"shipperResources": {"limits": {"memory": "1Gi"}}}}}, "missing property 'requests'"),
     ({"trainingJobs": {"a": {"queue": "Not A Queue"}}}, "/trainingJobs/a/queue"),
     ({"trainingJobs": {"a": {"tolerations": [{"operator": "Perhaps"}]}}}, "/trainingJobs/a/tolerations/0/operator"),
 ]
@@ -146,6 +153,14 @@ REFUSALS: dict[str, tuple[Scenario, str]] = {
         Scenario(values=job(env={"TRAINYARD_STATE_DIR": "/data"})),
         "trainingJobs.a.env.TRAINYARD_STATE_DIR: the chart sets this variable",
     ),
+    "variable that a key of the Job sets": (
+        Scenario(values=job(env={"TRAINYARD_TRACKING": "json"})),
+        "trainingJobs.a.env.TRAINYARD_TRACKING: the chart sets this variable from trainingJobs.a.tracking",
+    ),
+    "record that is lost with the pod": (
+        Scenario(values=job(tracking="json")),
+        "trainingJobs.a.tracking=json and trainingJobs.a.checkpoint is empty: everything the run records would be lost",
+    ),
     "password in plain sight": (
         Scenario(values=job(env={"WANDB_API_KEY": "abc"})),
         "trainingJobs.a.env.WANDB_API_KEY: anyone who may see the Job could read it. Put it into a Secret",
@@ -197,6 +212,8 @@ SPECIAL: dict[str, tuple[dict[str, Any], Any]] = {
     "trainingDefaults.command": (EMBEDDED, ["python3"]),
     "trainingDefaults.args": ({"trainingJobs": {"a": {"image": "example.com/a:1"}}}, ["train"]),
     "trainingDefaults.gpuResource": (EMBEDDED, "amd.com/gpu"),
+    "trainingDefaults.tracking": (EMBEDDED, "json,mlflow"),
+    "trainingDefaults.stateSize": ({"trainingJobs": {"a": {"args": ["train"]}}}, "20Gi"),
     "trainingDefaults.env": (EMBEDDED, {"EPOCHS": "1"}),
     "trainingDefaults.envFromSecrets": (EMBEDDED, ["wandb"]),
     "trainingDefaults.checkpoint": ({"trainingJobs": {"a": {"args": ["train"]}}}, {"size": "1Gi"}),
@@ -309,7 +326,7 @@ def test_schema_is_closed_and_describes_every_key() -> None:
 
 def test_every_value_is_explained() -> None:
     """A comment stands above each key, or above the group whose keys need no words of their own."""
-    plain = {"resources", "initResources", "requests", "limits"}
+    plain = {"resources", "initResources", "shipperResources", "requests", "limits"}
     lines = (CHART / "values.yaml").read_text().splitlines()
     missing = []
     for number, line in enumerate(lines):

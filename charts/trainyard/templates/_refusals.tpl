@@ -71,12 +71,18 @@
 {{- fail (printf "%s has neither image, command nor args: the trainer's image alone trains nothing. Say what to run, for example args: [train, digits]" $path) -}}
 {{- end -}}
 {{- range $key, $_ := .job.env -}}
-  {{- if has $key (list "TRAINYARD_JOB_NAME" "TRAINYARD_JOB_UID" "TRAINYARD_IMAGE" "TRAINYARD_STATE_DIR" "HOME" "MASTER_ADDR" "MASTER_PORT") -}}
-  {{- fail (printf "%s.env.%s: the chart sets this variable, and a second value would break the Job's resumption or the pods' meeting. Remove it" $path $key) -}}
+  {{- if has $key (list "TRAINYARD_JOB_NAME" "TRAINYARD_JOB_UID" "TRAINYARD_POD_NAME" "TRAINYARD_NODE_NAME" "TRAINYARD_STATE_DIR" "TRAINYARD_SHIPPER" "HOME" "MASTER_ADDR" "MASTER_PORT") -}}
+  {{- fail (printf "%s.env.%s: the chart sets this variable, and a second value would break the Job's resumption, its tracking or the pods' meeting. Remove it" $path $key) -}}
+  {{- end -}}
+  {{- with get (dict "TRAINYARD_IMAGE" "image" "TRAINYARD_TRACKING" "tracking" "TRAINYARD_SHIP_GRACE_S" "gracePeriodSeconds") $key -}}
+  {{- fail (printf "%s.env.%s: the chart sets this variable from %s.%s, and two values would contradict each other. Remove it and set %s.%s" $path $key $path . $path .) -}}
   {{- end -}}
   {{- if regexMatch "(PASSWORD|API_KEY|ACCESS_KEY|TOKEN)$" $key -}}
   {{- fail (printf "%s.env.%s: anyone who may see the Job could read it. Put it into a Secret and name that in %s.envFromSecrets" $path $key $path) -}}
   {{- end -}}
+{{- end -}}
+{{- if and (eq .job.tracking "json") (not .job.checkpoint) -}}
+{{- fail (printf "%s.tracking=json and %s.checkpoint is empty: everything the run records would be lost with its pod. Add mlflow to %s.tracking, or give %s.checkpoint a size" $path $path $path $path) -}}
 {{- end -}}
 {{- with .job.checkpoint -}}
   {{- if and (gt (int $.job.nodes) 1) (eq (.accessMode | default "") "ReadWriteOncePod") -}}

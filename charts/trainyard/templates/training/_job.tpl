@@ -35,10 +35,10 @@ trainyard.dev/queue: {{ . }}
 
 {{/*
 Spec of a Job but for `suspend`, which Kueue changes while the Job waits and runs. The Job's name ends in a hash of it, so
-nothing here may depend on the chart's version. Takes dict "root" $ "name" <name> "job" <Job with defaults>, as all helpers here.
+nothing here may depend on the chart's version. Takes dict "root" $ "name" <name> "job" <Job with defaults>, as all helpers here,
+and "shipperImage" <reference>, which the hash leaves out.
 */}}
 {{- define "trainyard.training.spec" -}}
-{{- $image := .job.image | default (include "trainyard.image" (dict "root" .root "name" "trainer")) -}}
 # Indexed with as many completions as pods: every pod has a rank and a host name, and gang schedulers take this shape.
 completionMode: Indexed
 completions: {{ .job.nodes }}
@@ -55,7 +55,7 @@ podFailurePolicy:
     - action: Ignore
       onPodConditions:
         - {type: DisruptionTarget, status: "True"}
-    # Wrong configuration or data: no retry makes it right.
+    # Wrong configuration or data: no retry makes it right. The shipper's end is no verdict on the Job.
     - action: FailJob
       onExitCodes: {containerName: trainer, operator: In, values: [42]}
 template:
@@ -66,7 +66,7 @@ template:
   spec:
     {{- include "trainyard.podDefaults" .root | nindent 4 }}
     restartPolicy: Never
-    terminationGracePeriodSeconds: {{ .job.gracePeriodSeconds }}
+    terminationGracePeriodSeconds: {{ int .job.gracePeriodSeconds }}
     {{- if gt (int .job.nodes) 1 }}
     subdomain: {{ include "trainyard.training.service" . }}
     {{- end }}
@@ -75,9 +75,11 @@ template:
       {{- toYaml . | nindent 6 }}
     {{- end }}
     {{- include "trainyard.training.tolerations" .job | nindent 4 }}
+    initContainers:
+      {{- include "trainyard.training.shipper" . | nindent 6 }}
     containers:
       - name: trainer
-        {{- include "trainyard.containerDefaults" (dict "root" .root "image" $image) | nindent 8 }}
+        {{- include "trainyard.containerDefaults" (dict "root" .root "image" (include "trainyard.training.image" .)) | nindent 8 }}
         {{- with .job.command }}
         command:
           {{- toYaml . | nindent 10 }}
@@ -86,14 +88,7 @@ template:
         args:
           {{- toYaml . | nindent 10 }}
         {{- end }}
-        envFrom:
-          - configMapRef: {name: {{ include "trainyard.client.name" .root }}}
-          - secretRef: {name: {{ include "trainyard.client.name" .root }}}
-          {{- range .job.envFromSecrets }}
-          - secretRef: {name: {{ . }}}
-          {{- end }}
-        env:
-          {{- include "trainyard.training.env" (merge (dict "image" $image) .) | nindent 10 }}
+        {{- include "trainyard.training.environment" (merge (dict "own" (dict "TRAINYARD_SHIPPER" "sidecar")) .) | nindent 8 }}
         resources:
           {{- include "trainyard.training.resources" .job | nindent 10 }}
         volumeMounts:
@@ -105,33 +100,60 @@ template:
         {{- if .job.checkpoint }}
         persistentVolumeClaim: {claimName: {{ include "trainyard.training.claim" . }}}
         {{- else }}
-        emptyDir: {sizeLimit: {{ .job.tmpSize }}}
+        emptyDir: {sizeLimit: {{ .job.stateSize }}}
         {{- end }}
       - name: tmp
+        emptyDir: {sizeLimit: {{ .job.tmpSize }}}
+      - name: shipper-tmp
         emptyDir: {sizeLimit: {{ .job.tmpSize }}}
       - name: shm
         emptyDir: {medium: Memory, sizeLimit: {{ .job.shmSize }}}
 {{- end -}}
 
-{{/* Environment of a training pod: the contract, then the Job's own (`trainyard.refuse.job` keeps the two apart). */}}
-{{- define "trainyard.training.env" -}}
-- name: TRAINYARD_JOB_NAME
-  valueFrom:
-    fieldRef: {fieldPath: "metadata.labels['batch.kubernetes.io/job-name']"}
-- name: TRAINYARD_JOB_UID
-  valueFrom:
-    fieldRef: {fieldPath: "metadata.labels['batch.kubernetes.io/controller-uid']"}
-- {name: TRAINYARD_IMAGE, value: {{ .image | quote }}}
-- {name: TRAINYARD_STATE_DIR, value: /state}
-- {name: HOME, value: /tmp}
-{{- if gt (int .job.nodes) 1 }}
-# The kubelet puts in the Job's name, which this spec cannot know: it ends in the spec's hash.
-- {name: MASTER_ADDR, value: $(TRAINYARD_JOB_NAME)-0.{{ include "trainyard.training.service" . }}}
-- {name: MASTER_PORT, value: "29500"}
-{{- end }}
-{{- range $name, $value := .job.env }}
-- {name: {{ $name }}, value: {{ $value | quote }}}
-{{- end }}
+{{/* Reference of the image that trains. */}}
+{{- define "trainyard.training.image" -}}
+{{- .job.image | default (include "trainyard.image" (dict "root" .root "name" "trainer")) -}}
+{{- end -}}
+
+{{/*
+Environment of both containers: the client contract, the pod's own, then the Job's (`trainyard.refuse.job` keeps them apart).
+Takes "own" besides: a dict of what only this container gets.
+*/}}
+{{- define "trainyard.training.environment" -}}
+envFrom:
+  - configMapRef: {name: {{ include "trainyard.client.name" .root }}}
+  - secretRef: {name: {{ include "trainyard.client.name" .root }}}
+  {{- range .job.envFromSecrets }}
+  - secretRef: {name: {{ . }}}
+  {{- end }}
+env:
+  - name: TRAINYARD_JOB_NAME
+    valueFrom:
+      fieldRef: {fieldPath: "metadata.labels['batch.kubernetes.io/job-name']"}
+  - name: TRAINYARD_JOB_UID
+    valueFrom:
+      fieldRef: {fieldPath: "metadata.labels['batch.kubernetes.io/controller-uid']"}
+  - name: TRAINYARD_POD_NAME
+    valueFrom:
+      fieldRef: {fieldPath: metadata.name}
+  - name: TRAINYARD_NODE_NAME
+    valueFrom:
+      fieldRef: {fieldPath: spec.nodeName}
+  - {name: TRAINYARD_IMAGE, value: {{ include "trainyard.training.image" . | quote }}}
+  - {name: TRAINYARD_STATE_DIR, value: /state}
+  - {name: TRAINYARD_TRACKING, value: {{ .job.tracking | quote }}}
+  {{- range $name, $value := .own }}
+  - {name: {{ $name }}, value: {{ $value | quote }}}
+  {{- end }}
+  - {name: HOME, value: /tmp}
+  {{- if gt (int .job.nodes) 1 }}
+  # The kubelet puts in the Job's name, which this spec cannot know: it ends in the spec's hash.
+  - {name: MASTER_ADDR, value: $(TRAINYARD_JOB_NAME)-0.{{ include "trainyard.training.service" . }}}
+  - {name: MASTER_PORT, value: "29500"}
+  {{- end }}
+  {{- range $name, $value := .job.env }}
+  - {name: {{ $name }}, value: {{ $value | quote }}}
+  {{- end }}
 {{- end -}}
 
 {{/* Resources with the GPUs, which Kubernetes wants as a limit. Takes the Job. */}}

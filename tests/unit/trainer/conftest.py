@@ -1,22 +1,26 @@
 """A laptop in a temporary directory: the real command as a process, and the real MLflow database it writes."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trainyard
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from trainyard.environment import JobEnvironment
 
 # The command is the package that these tests import, wherever the working directory is.
 _SOURCE = str(Path(trainyard.__file__).resolve().parents[1])
-_OURS = ("MLFLOW_", "TRAINYARD_", "JOB_COMPLETION_INDEX", "WORLD_SIZE", "RANK")
+_OURS = ("MLFLOW_", "TRAINYARD_", "WANDB_", "JOB_COMPLETION_INDEX", "WORLD_SIZE", "RANK")
 
 
 @dataclass(frozen=True)
@@ -36,15 +40,36 @@ class Laptop:
 
     def train(self, *arguments: str, **environment: str) -> Ended:
         """`trainyard train ARGUMENTS` with the given variables, to its end."""
-        process = self.start(*arguments, **environment)
-        stdout, stderr = process.communicate(timeout=300)
-        return Ended(process.returncode, stdout, stderr)
+        return self.wait(self.start(*arguments, **environment))
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         """The same, not waited for."""
+        return self.python("-m", "trainyard", "train", *arguments, **environment)
+
+    def command(self, *arguments: str, **environment: str) -> Ended:
+        """`trainyard ARGUMENTS`, to its end."""
+        return self.wait(self.python("-m", "trainyard", *arguments, **environment))
+
+    def script(self, text: str, **environment: str) -> Ended:
+        """A user's own script, to its end."""
+        return self.wait(self.start_script(text, **environment))
+
+    def start_script(self, text: str, **environment: str) -> "subprocess.Popen[str]":
+        """The same, not waited for."""
+        path = self.folder / "my_train.py"
+        path.write_text(textwrap.dedent(text))
+        return self.python(str(path), **environment)
+
+    def wait(self, process: "subprocess.Popen[str]") -> Ended:
+        """Its end."""
+        stdout, stderr = process.communicate(timeout=300)
+        return Ended(process.returncode, stdout, stderr)
+
+    def python(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        """A Python process in the working directory, which can import trainyard."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
         return subprocess.Popen(
-            [sys.executable, "-m", "trainyard", "train", *arguments],
+            [sys.executable, *arguments],
             cwd=self.folder,
             env={**clean, "PYTHONPATH": _SOURCE, **environment},
             stdout=subprocess.PIPE,
@@ -52,9 +77,22 @@ class Laptop:
             text=True,
         )
 
+    def json_run(self, experiment: str = "*") -> dict[str, Any]:
+        """The one run that the JSON backend wrote, with its points as `points`."""
+        (folder,) = self.folder.glob(f".trainyard/runs/{experiment}/*")
+        run: dict[str, Any] = json.loads((folder / "run.json").read_text())
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        points = [(line["step"], key, value) for line in lines for key, value in line["metrics"].items()]
+        return {**run, "folder": folder, "points": points}
+
     @property
     def uri(self) -> str:
         return f"sqlite:///{self.folder}/mlflow.db"
+
+    @property
+    def environment(self) -> JobEnvironment:
+        """What a process on this laptop is told."""
+        return JobEnvironment.read({"MLFLOW_TRACKING_URI": self.uri, "TRAINYARD_STATE_DIR": str(self.folder / "state")})
 
     @property
     def client(self) -> MlflowClient:

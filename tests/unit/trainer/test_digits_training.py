@@ -1,6 +1,7 @@
 """Training itself, recorded in memory: what is learnt, and that it is learnt again."""
 
 from collections.abc import Mapping
+from typing import Any, SupportsFloat, SupportsIndex
 
 import numpy as np
 import pytest
@@ -8,31 +9,28 @@ from trainyard.config import configure
 from trainyard.interruption import Interruption
 from trainyard.tasks.digits.config import DigitsConfig
 from trainyard.tasks.digits.train import DigitsTrainer
-from trainyard.tracking.run import RegisteredModel, TrainedModel
+from trainyard.tracking.run import NoRun
 
 from tests.unit.trainer.conftest import SETTINGS, TrainedOnce
 
 Recorded = dict[tuple[str, int], float]
 
 
-class MemoryRun:
-    """Implements `trainyard.tracking.run.Run`."""
+class MemoryRun(NoRun):
+    """Keeps metrics and the model in memory, and drops the rest."""
 
     def __init__(self) -> None:
+        super().__init__("memory")
         self.metrics: Recorded = {}
-        self.model: TrainedModel | None = None
+        self.model: Any = None
 
-    def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
+    def log_metrics(self, metrics: Mapping[str, SupportsFloat | SupportsIndex], *, step: int) -> None:
         for key, value in metrics.items():
             assert (key, step) not in self.metrics, "recorded twice"
-            self.metrics[key, step] = value
+            self.metrics[key, step] = float(value)
 
-    def log_artifact(self, name: str, content: bytes) -> None:
-        assert content, name
-
-    def register_model(self, model: TrainedModel, *, name: str) -> RegisteredModel:
+    def log_model(self, model: object, **_: Any) -> None:
         self.model = model
-        return RegisteredModel(name=name, version="1")
 
 
 def train(*overrides: str) -> MemoryRun:
@@ -63,7 +61,7 @@ def test_settings_reach_the_training() -> None:
     small = train("epochs=1", "batch_size=128", "model.channels=2")
     assert max(step for key, step in small.metrics if key == "train/loss_step") == -(-1257 // 128)
     assert small.model is not None
-    assert small.model.module[0].out_channels == 2
+    assert small.model[0].out_channels == 2
 
 
 def test_epoch_values_are_means_over_images() -> None:

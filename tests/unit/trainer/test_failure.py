@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from trainyard.environment import JobEnvironment
 from trainyard.interruption import Interruption
 from trainyard.tasks.digits.config import DigitsConfig
 from trainyard.training import execute
@@ -14,7 +13,7 @@ from tests.unit.trainer.conftest import Laptop
 
 def test_a_bug_makes_a_failed_run_with_its_traceback(laptop: Laptop) -> None:
     with pytest.raises(ZeroDivisionError):
-        execute(BROKEN, DigitsConfig(), JobEnvironment(tracking_uri=laptop.uri), Interruption(), say=print)
+        execute(BROKEN, DigitsConfig(), laptop.environment, Interruption(), say=print)
     (run,) = laptop.runs()
     assert run.info.status == "FAILED"
     assert run.data.tags["trainyard.end_reason"] == "failed"

@@ -1,13 +1,20 @@
 """What the container, or the laptop, tells a training process: the one place that reads environment variables."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 from trainyard.errors import ConfigError
+from trainyard.shipping.backends import BACKENDS
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
+_PASSED_ON = ("WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE")
+"""What backends read, beside secrets: kept in the spool, so that any shipper delivers to the same place."""
+_FROM_FILE = ("MLFLOW_", "WANDB_", "TRAINYARD_", "AWS_")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,12 +22,32 @@ class JobEnvironment:
     """Contract 3.4 of the design, as far as training reads it. Empty variables count as unset."""
 
     tracking_uri: str = DEFAULT_TRACKING_URI
-    """Where runs are recorded."""
+    """Where MLflow is; without user and password."""
+    tracking: tuple[str, ...] = ("mlflow",)
+    """Which backends the record goes to."""
+    state_dir: Path = Path(".trainyard")
+    """Spools, and what the JSON backend writes."""
+    shipper: Literal["thread", "sidecar"] = "thread"
+    """Who delivers: a thread of this process, or another container of the pod."""
+    ship_deadline_s: float = 1800.0
+    """Seconds after the end of training that delivery may take; and that training waits for disk space."""
+    spool_bytes: int = 512 * 2**20
+    """Disk that records which are not delivered yet may use."""
+    backend_settings: Mapping[str, str] = field(default_factory=dict)
+    """What the backends need to know, secrets apart."""
     tracking_wait_s: float = 300.0
-    """Seconds to wait at the start for a tracking server that does not answer; 0 = one try."""
+    """Seconds that `trainyard run` waits for a tracking server that does not answer; 0 = one try."""
+    rank: int = 0
+    """Of several processes that train together, the one with rank 0 records."""
+    run_uid: str | None = None
+    """Of the run that this process belongs to, inside `trainyard run`."""
+    mlflow_run_id: str | None = None
+    """The same run in MLflow."""
     job_uid: str | None = None
     """UID of the Kubernetes Job: the same for each pod of one Job."""
     job_name: str | None = None
+    pod_name: str | None = None
+    node_name: str | None = None
     image: str | None = None
     """Reference of the container image."""
     git_commit: str | None = None
@@ -30,44 +57,141 @@ class JobEnvironment:
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "JobEnvironment":
-        """Raises ConfigError for a value that cannot be used."""
+        """Raises ConfigError for every value that cannot be used."""
+        problems: list[str] = []
 
         def get(name: str) -> str | None:
             return environ.get(name, "").strip() or None
 
-        _refuse_several_processes(environ)
+        def parse(name: str, default: str, meaning: Callable[[str, str], _T]) -> _T | None:
+            try:
+                return meaning(name, get(name) or default)
+            except ConfigError as error:
+                problems.extend(error.problems)
+                return None
+
+        uri = parse("MLFLOW_TRACKING_URI", DEFAULT_TRACKING_URI, _tracking_uri)
+        tracking = parse("TRAINYARD_TRACKING", "mlflow", backends)
+        shipper = parse("TRAINYARD_SHIPPER", "thread", _shipper)
+        deadline_s = parse("TRAINYARD_SHIP_DEADLINE_S", "1800", seconds)
+        spool_bytes = parse("TRAINYARD_SPOOL_BYTES", str(512 * 2**20), _bytes)
+        wait_s = parse("TRAINYARD_TRACKING_WAIT_S", "300", seconds)
+        rank = parse("RANK", "0", _rank)
+        if problems:
+            raise ConfigError(*problems)
+        assert (
+            uri
+            and tracking
+            and shipper
+            and spool_bytes
+            and deadline_s is not None
+            and wait_s is not None
+            and rank is not None
+        )
+        settings = {name: value for name in _PASSED_ON if (value := get(name))}
+        if json_dir := get("TRAINYARD_JSON_DIR"):
+            settings["TRAINYARD_JSON_DIR"] = str(Path(json_dir).absolute())
         return cls(
-            tracking_uri=_tracking_uri(get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI),
-            tracking_wait_s=_seconds("TRAINYARD_TRACKING_WAIT_S", get("TRAINYARD_TRACKING_WAIT_S") or "300"),
+            tracking_uri=uri,
+            tracking=tracking,
+            state_dir=Path(get("TRAINYARD_STATE_DIR") or ".trainyard").absolute(),
+            shipper=shipper,
+            ship_deadline_s=deadline_s,
+            spool_bytes=spool_bytes,
+            backend_settings={"MLFLOW_TRACKING_URI": uri, **settings},
+            tracking_wait_s=wait_s,
+            rank=rank,
+            run_uid=get("TRAINYARD_RUN_UID"),
+            mlflow_run_id=get("MLFLOW_RUN_ID"),
             job_uid=get("TRAINYARD_JOB_UID"),
             job_name=get("TRAINYARD_JOB_NAME"),
+            pod_name=get("TRAINYARD_POD_NAME"),
+            node_name=get("TRAINYARD_NODE_NAME"),
             image=get("TRAINYARD_IMAGE"),
             git_commit=get("TRAINYARD_GIT_COMMIT"),
             git_branch=get("TRAINYARD_GIT_BRANCH"),
             git_dirty=get("TRAINYARD_GIT_DIRTY"),
         )
 
-
-def _tracking_uri(uri: str) -> str:
-    parts = urlsplit(uri)
-    if (parts.scheme in ("http", "https") and parts.hostname) or uri.startswith("sqlite:///"):
-        return uri
-    raise ConfigError(f"MLFLOW_TRACKING_URI={uri}: must be http://HOST:PORT, https://HOST or sqlite:///FILE")
+    @property
+    def spools(self) -> Path:
+        """Where the spools are."""
+        return self.state_dir / "spool"
 
 
-def _seconds(name: str, value: str) -> float:
+def read_env_file(environ: MutableMapping[str, str], folder: Path) -> None:
+    """Take what `.env` in `folder` says about tracking into `environ`, where it does not say otherwise itself."""
+    path = folder / ".env"
+    if not path.is_file():
+        return
+    from dotenv import dotenv_values
+
+    for name, value in dotenv_values(path).items():
+        if value is not None and name.startswith(_FROM_FILE):
+            environ.setdefault(name, value)
+
+
+def backends(name: str, value: str) -> tuple[str, ...]:
+    """`json,mlflow` as a tuple without repetitions. Raises ConfigError for an unknown one."""
+    names = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+    unknown = [part for part in names if part not in BACKENDS]
+    if unknown or not names:
+        raise ConfigError(f"{name}={value}: must be one or more of {', '.join(BACKENDS)}, separated by commas")
+    return names
+
+
+def seconds(name: str, value: str) -> float:
+    """A length of time. Raises ConfigError."""
     try:
-        seconds = float(value)
+        length = float(value)
     except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
+        length = math.nan
+    if not 0 <= length < math.inf:
         raise ConfigError(f"{name}={value}: must be a number of seconds, 0 or more")
-    return seconds
+    return length
 
 
-def _refuse_several_processes(environ: Mapping[str, str]) -> None:
-    """Training is one process; a second one would train and record the same thing again."""
+def without_credentials(uri: str) -> str:
+    """`uri` as it may be stored and printed."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else uri
+
+
+def refuse_several_processes(environ: Mapping[str, str]) -> None:
+    """Training a task is one process; a second one would train and record the same thing again. Raises ConfigError."""
     for name, highest in (("WORLD_SIZE", 1), ("RANK", 0), ("JOB_COMPLETION_INDEX", 0)):
         value = environ.get(name, "").strip() or str(highest)
         if not value.isdecimal() or int(value) > highest:
             raise ConfigError(f"{name}={value}: training runs in one process on one node; use one pod per Job")
+
+
+def _tracking_uri(name: str, uri: str) -> str:
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https") and parts.hostname:
+        return without_credentials(uri)
+    if uri.startswith("sqlite:///"):
+        # Absolute, since whoever delivers the spool may work in another directory.
+        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
+    raise ConfigError(f"{name}={uri}: must be http://HOST:PORT, https://HOST or sqlite:///FILE")
+
+
+def _shipper(name: str, value: str) -> Literal["thread", "sidecar"]:
+    if value == "thread":
+        return "thread"
+    if value == "sidecar":
+        return "sidecar"
+    raise ConfigError(
+        f"{name}={value}: must be thread, or sidecar where another container runs `trainyard spool ship --follow`"
+    )
+
+
+def _bytes(name: str, value: str) -> int:
+    if value.isdecimal() and int(value) >= 4 * 2**20:
+        return int(value)
+    raise ConfigError(f"{name}={value}: must be a number of bytes, {4 * 2**20} or more")
+
+
+def _rank(name: str, value: str) -> int:
+    if value.isdecimal():
+        return int(value)
+    raise ConfigError(f"{name}={value}: must be 0 or more")

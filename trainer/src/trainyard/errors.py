@@ -3,6 +3,7 @@
 TrainyardError
 +- ConfigError      the user's mistake; a retry cannot help (exit 42)
 +- TrackingError    MLflow cannot be reached or does not answer as MLflow (exit 1)
++- SpoolError       the record on local disk cannot be written, read or delivered (exit 1)
 +- Interrupted      SIGTERM or SIGINT arrived (exit 128 + signal)
 """
 
@@ -32,6 +33,10 @@ class ConfigError(TrainyardError):
 
 class TrackingError(TrainyardError):
     """MLflow cannot be used; the message names the URL."""
+
+
+class SpoolError(TrainyardError):
+    """The record on local disk cannot be written, read or delivered; the message names the file."""
 
 
 class Interrupted(TrainyardError):  # noqa: N818 - being asked to stop is no error

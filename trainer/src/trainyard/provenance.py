@@ -1,20 +1,23 @@
 """Where a run came from: code, packages, machine, data."""
 
+import getpass
 import hashlib
 import os
 import platform
+import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from trainyard.environment import JobEnvironment
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _PACKAGES = ("trainyard", "torch", "numpy", "scikit-learn", "scipy", "pandas", "matplotlib", "mlflow-skinny", "mlflow")
 
@@ -44,12 +47,12 @@ def git_state(environment: JobEnvironment, folder: Path) -> GitState:
     )
 
 
-def dataset_version(*arrays: NDArray[np.generic]) -> str:
+def dataset_version(*arrays: "NDArray[np.generic]") -> str:
     """`sha256:` and 12 hex digits of the arrays' shapes, types and bytes."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.shape}{array.dtype.str}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(array.tobytes())
     return f"sha256:{digest.hexdigest()[:12]}"
 
 
@@ -71,21 +74,38 @@ def describe_machine(environment: JobEnvironment, *, device: str) -> dict[str, o
     }
 
 
-def tags(environment: JobEnvironment, git: GitState, *, task: str, config_hash: str, dataset: str) -> Mapping[str, str]:
-    """Contract 3.5 of the design, the `trainyard.*` tags whose value is known; and what MLflow's UI shows as source."""
-    known = {
+def tags(environment: JobEnvironment, git: GitState, **known: str) -> dict[str, str]:
+    """Contract 3.5 of the design, the `trainyard.*` tags whose value is known; and what MLflow's UI shows as source.
+
+    `known`: further tags without their prefix, such as config_hash.
+    """
+    found = {
         "trainyard.job_uid": environment.job_uid,
         "trainyard.job_name": environment.job_name,
+        "trainyard.pod_name": environment.pod_name,
+        "trainyard.node_name": environment.node_name,
         "trainyard.image": environment.image,
-        "trainyard.config_hash": config_hash,
-        "trainyard.dataset_version": dataset,
         "trainyard.git_commit": git.commit,
         "trainyard.git_branch": git.branch,
         "trainyard.git_dirty": git.dirty,
-        "mlflow.source.name": f"trainyard train {task}",
+        **{f"trainyard.{name}": value for name, value in known.items()},
+        "mlflow.user": _user(),
+        "mlflow.source.name": shlex.join(_command()),
+        "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": git.commit,
     }
-    return {name: value for name, value in known.items() if value is not None}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an arbitrary user id in a container
+        return None
+
+
+def _command() -> list[str]:
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from trainyard.config import Config
 from trainyard.interruption import Interruption
-from trainyard.tracking.run import RegisteredModel, Run
+from trainyard.tracking.run import Run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,7 +15,6 @@ class Outcome:
 
     test_accuracy: float
     """Share of test examples predicted right, 0 to 1."""
-    model: RegisteredModel
 
 
 class Trainer(Protocol):

@@ -1,1 +1,1 @@
-"""The border between training and MLflow. Tasks know `run.Run` only; everything that imports MLflow is on this side."""
+"""What a script records of its run. Everything goes into a spool; nothing here waits for a network."""

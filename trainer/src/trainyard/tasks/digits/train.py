@@ -16,7 +16,7 @@ from trainyard.tasks.base import Outcome
 from trainyard.tasks.digits.config import DigitsConfig
 from trainyard.tasks.digits.data import CLASSES, Part, load
 from trainyard.tasks.digits.model import cnn
-from trainyard.tracking.run import Run, TrainedModel
+from trainyard.tracking.run import Run
 
 _EXAMPLES = 4
 
@@ -85,18 +85,18 @@ class DigitsTrainer:
         score, logits = _evaluate(model, _Tensors(test, self._device))
         run.log_metrics(score.metrics("test"), step=self.config.epochs)
         certainty = torch.softmax(logits, dim=1).cpu().numpy()
-        run.log_artifact(
+        run.log_bytes(
             "confusion_matrix.png", confusion_matrix_png(test.labels, certainty.argmax(axis=1), classes=CLASSES)
         )
-        run.log_artifact("sample_predictions.json", sample_predictions_json(test.indices, test.labels, certainty))
-        model.cpu().eval()
-        example = test.images[:_EXAMPLES]
-        with torch.no_grad():
-            output = model(torch.from_numpy(example)).numpy()
-        registered = run.register_model(
-            TrainedModel(module=model, input_example=example, output_example=output), name=self.config.tracking.model
+        run.log_bytes("sample_predictions.json", sample_predictions_json(test.indices, test.labels, certainty))
+        run.log_model(
+            model,
+            input_example=test.images[:_EXAMPLES],
+            register=self.config.tracking.model,
+            alias="challenger",
+            step=self.config.epochs,
         )
-        return Outcome(test_accuracy=score.accuracy, model=registered)
+        return Outcome(test_accuracy=score.accuracy)
 
 
 class _Tensors:

@@ -1,0 +1,129 @@
+"""`trainyard run -- COMMAND`: any program as a tracked run."""
+
+import argparse
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+from trainyard import exit_codes
+from trainyard.environment import JobEnvironment
+from trainyard.errors import ConfigError, SpoolError, TrackingError
+from trainyard.interruption import Interruption
+from trainyard.shipping.backend import Retry, Unusable
+from trainyard.shipping.mlflow.api import Refused
+from trainyard.shipping.mlflow.backend import create_run
+from trainyard.spool.records import EndStatus, Start
+from trainyard.tracking.session import Session, new_start, say_to_stderr
+
+_PAUSE_S = 1.0
+_SAY_EVERY_S = 10.0
+_RETRIES = "10"
+"""The most that MLflow's client takes: about eight minutes, in which a server may be away."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of this command."""
+    parser.add_argument("--experiment", default="default", help="experiment of the run (default: default)")
+    parser.add_argument("--name", help="name of the run (default: the program's, the day and six digits)")
+    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="-- PROGRAM [ARGUMENT ...]")
+
+
+def run(options: argparse.Namespace, environ: "os._Environ[str]", interruption: Interruption) -> int:
+    """Run the program to its end; returns its exit code, or 143 where it was told to stop and said nothing of it."""
+    program = options.program[1:] if options.program[:1] == ["--"] else options.program
+    if not program:
+        raise ConfigError("which program? for example: trainyard run -- python train.py --lr 0.1")
+    environment = JobEnvironment.read(environ)
+    start = new_start(environment, experiment=options.experiment, name=options.name or _name(program))
+    if "mlflow" in start.backends:
+        start = _created(start, environment, interruption)
+    session = Session(environment, start, say=say_to_stderr)
+    try:
+        code = _supervise(program, {**environ, **_for_the_program(start, environment)})
+    except OSError as error:
+        session.run.end("FAILED")
+        raise ConfigError(f"{program[0]} cannot be run: {error.strerror}") from error
+    session.run.set_tags({"trainyard.exit_code": code})
+    try:
+        session.run.end(_status(code))
+    except SpoolError as error:
+        say_to_stderr(str(error))
+        return code or exit_codes.FAILED
+    return code
+
+
+def _name(program: list[str]) -> str:
+    """The first argument that is no option: `train.py` of `python -u train.py`."""
+    words = [Path(word).name for word in program if not word.startswith("-")]
+    script = next((word for word in words if word.endswith((".py", ".sh"))), words[0] if words else program[0])
+    return f"{script.partition('.')[0]}_{time.strftime('%Y%m%d')}"
+
+
+def _created(start: Start, environment: JobEnvironment, interruption: Interruption) -> Start:
+    """The run in MLflow, which the program must be told; the one moment that waits for the server. Raises TrackingError."""
+    began = said = time.monotonic()
+    while True:
+        try:
+            return create_run(start)
+        except (Unusable, Refused) as error:
+            raise TrackingError(str(error)) from error
+        except Retry as reason:
+            waited = time.monotonic() - began
+            if waited >= environment.tracking_wait_s:
+                raise TrackingError(f"{reason}; tried for {waited:.0f} s (TRAINYARD_TRACKING_WAIT_S)") from reason
+            if time.monotonic() - said >= _SAY_EVERY_S:
+                said = time.monotonic()
+                say_to_stderr(f"waiting to begin: {waited:.0f} of {environment.tracking_wait_s:.0f} s, {reason}")
+        interruption.sleep(_PAUSE_S)
+
+
+def _for_the_program(start: Start, environment: JobEnvironment) -> Mapping[str, str]:
+    """So that its plain `mlflow` calls, and its own `trainyard.run`, belong to this run."""
+    mlflow = {
+        "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI") or environment.tracking_uri,
+        "MLFLOW_RUN_ID": start.mlflow_run_id,
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _RETRIES),
+        "MLFLOW_DISABLE_TELEMETRY": os.environ.get("MLFLOW_DISABLE_TELEMETRY", "true"),
+        "TRAINYARD_RUN_UID": start.uid,
+        "TRAINYARD_STATE_DIR": str(environment.state_dir),
+    }
+    return {name: value for name, value in mlflow.items() if value is not None}
+
+
+def _supervise(program: list[str], environ: Mapping[str, str]) -> int:
+    """Run it, pass SIGTERM and SIGINT on to it, wait for its end. Raises OSError if it cannot be started."""
+    told: list[int] = []
+    child: subprocess.Popen[bytes] | None = None
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        told.append(number)
+        if child is not None:
+            child.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pass_on)
+    # A session of its own: Ctrl-C in a terminal would reach it twice, and a second one means "at once" to many programs.
+    child = subprocess.Popen(program, env=dict(environ), start_new_session=True)
+    if told:
+        child.send_signal(told[0])
+    code = child.wait()
+    if code < 0:
+        return exit_codes.stopped_by(-code)
+    # Exit code 0 after SIGTERM counts as success in Kubernetes, and most programs that stop early end so.
+    return exit_codes.stopped_by(told[0]) if told and code == 0 else code
+
+
+def _status(code: int) -> EndStatus:
+    match code:
+        case 0:
+            return "FINISHED"
+        case 75:
+            return "SCHEDULED"
+        case 130 | 143:
+            return "KILLED"
+        case _:
+            return "FAILED"

@@ -1,0 +1,150 @@
+"""A laptop without a server: MLflow's own client on a database file. Implements `trainyard.shipping.mlflow.api.MlflowApi`."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+
+from trainyard.shipping.backend import Retry, Unusable
+from trainyard.shipping.mlflow.api import LoggedModel, MlflowRun, Point, Refused
+from trainyard.shipping.mlflow.rest import COPY_TAG, UID_TAG, upload_directly
+from trainyard.spool.records import EndStatus
+
+
+class LocalMlflow:
+    """The database file of `sqlite:///FILE`; artifacts go into `mlartifacts` beside it."""
+
+    def __init__(self, uri: str) -> None:
+        """Makes the tables of a new file, which takes some seconds."""
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        self._artifacts = Path(uri.removeprefix("sqlite:///")).absolute().with_name("mlartifacts").as_uri()
+        self._client = MlflowClient(uri)
+
+    def experiment_id(self, name: str) -> str:
+        """See `MlflowApi`."""
+        with _translated():
+            if self._client.get_experiment_by_name(name) is None:
+                with _unless_it_exists():
+                    self._client.create_experiment(name, artifact_location=self._artifacts)
+            experiment = self._client.get_experiment_by_name(name)
+        if experiment.lifecycle_stage != "active":
+            raise Unusable(
+                f"experiment {name} is deleted in MLflow; restore it: "
+                f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+            )
+        return str(experiment.experiment_id)
+
+    def find_run(self, experiment_id: str, uid: str) -> MlflowRun | None:
+        """See `MlflowApi`."""
+        with _translated():
+            found = self._client.search_runs([experiment_id], f"tags.`{UID_TAG}` = '{uid}'", max_results=1)
+        return next((_run(run) for run in found), None)
+
+    def delete_others(self, run: MlflowRun, uid: str) -> None:
+        """See `MlflowApi`. A file has no answers to lose."""
+
+    def create_run(self, experiment_id: str, name: str, time_ms: int, tags: Mapping[str, str]) -> MlflowRun:
+        """See `MlflowApi`."""
+        with _translated():
+            return _run(self._client.create_run(experiment_id, start_time=time_ms, tags=dict(tags), run_name=name))
+
+    def get_run(self, run_id: str) -> MlflowRun:
+        """See `MlflowApi`."""
+        with _translated():
+            return _run(self._client.get_run(run_id))
+
+    def update_run(self, run_id: str, status: EndStatus | str, end_time_ms: int | None) -> None:
+        """See `MlflowApi`."""
+        with _translated():
+            if end_time_ms is None:
+                self._client.update_run(run_id, status)
+            else:
+                self._client.set_terminated(run_id, status, end_time_ms)
+
+    def log_batch(
+        self, run_id: str, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]
+    ) -> None:
+        """See `MlflowApi`."""
+        with _translated():
+            self._client.log_batch(
+                run_id,
+                [Metric(each.key, each.value, each.time_ms, each.step) for each in points],
+                [Param(key, value) for key, value in params.items()],
+                [RunTag(key, value) for key, value in tags.items()],
+            )
+
+    def upload(self, artifact_uri: str, name: str, file: Path) -> None:
+        """See `MlflowApi`."""
+        upload_directly(artifact_uri, name, file)
+
+    def find_model(self, experiment_id: str, run_id: str, copy: str) -> LoggedModel | None:
+        """See `MlflowApi`."""
+        with _translated():
+            found = self._client.search_logged_models(
+                [experiment_id], f"source_run_id = '{run_id}' AND tags.`{COPY_TAG}` = '{copy}'"
+            )
+        return next((LoggedModel(model.model_id, model.artifact_location) for model in found), None)
+
+    def create_model(self, run: MlflowRun, name: str, copy: str) -> LoggedModel:
+        """See `MlflowApi`."""
+        with _translated():
+            params = self._client.get_run(run.run_id).data.params
+            model = self._client.create_logged_model(
+                run.experiment_id, name=name, source_run_id=run.run_id, params=params, tags={COPY_TAG: copy}
+            )
+        return LoggedModel(model.model_id, model.artifact_location)
+
+    def finish_model(self, model: LoggedModel, run_id: str, step: int) -> None:
+        """See `MlflowApi`."""
+        with _translated():
+            self._client.finalize_logged_model(model.model_id, "READY")
+            self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
+
+    def register(self, name: str, model: LoggedModel, run_id: str) -> str:
+        """See `MlflowApi`."""
+        with _translated():
+            with _unless_it_exists():
+                self._client.create_registered_model(name)
+            for version in self._client.search_model_versions(f"name = '{name}' AND run_id = '{run_id}'"):
+                if version.model_id == model.model_id:
+                    return str(version.version)
+            source = f"models:/{model.model_id}"
+            return str(self._client.create_model_version(name, source, run_id=run_id, model_id=model.model_id).version)
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """See `MlflowApi`."""
+        with _translated():
+            self._client.set_registered_model_alias(name, alias, version)
+
+
+def _run(run: object) -> MlflowRun:
+    info = run.info  # type: ignore[attr-defined]  # mlflow is untyped where the checks run
+    return MlflowRun(run_id=info.run_id, experiment_id=info.experiment_id, artifact_uri=info.artifact_uri)
+
+
+@contextlib.contextmanager
+def _unless_it_exists() -> Iterator[None]:
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """MLflow's own exception as one of ours: a locked or full database may come right, a wrong value does not."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.get_http_status_code() in (400, 404):
+            raise Refused(f"{error.error_code}: {error.message}") from error
+        raise Retry(str(error)) from error

@@ -1,0 +1,210 @@
+"""Starting a run: what it is called, where its record goes, who delivers it."""
+
+import atexit
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
+
+from trainyard import exit_codes, provenance
+from trainyard.environment import JobEnvironment, backends, read_env_file
+from trainyard.errors import SpoolError
+from trainyard.shipping.delivery import Deadline
+from trainyard.shipping.service import Service, start_shipping, wait_until_shipped
+from trainyard.spool.records import EndStatus, Start
+from trainyard.spool.space import Limits
+from trainyard.spool.writer import SpoolWriter
+from trainyard.tracking.params import flatten
+from trainyard.tracking.preflight import look_at_mlflow
+from trainyard.tracking.run import NoRun, Run
+from trainyard.tracking.spooled_run import SpooledRun
+
+_T = TypeVar("_T")
+_INTERRUPTED_S = 20.0
+"""What delivery gets after SIGTERM or Ctrl-C, where the process itself delivers: somebody waits for it to end."""
+
+
+def say_to_stderr(text: str) -> None:
+    """A line that does not mix with what the script prints."""
+    print(f"trainyard: {text}", file=sys.stderr, flush=True)
+
+
+class Session:
+    """One run with its delivery."""
+
+    def __init__(
+        self,
+        environment: JobEnvironment,
+        start: Start,
+        *,
+        say: Callable[[str], None],
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Raises ConfigError, TrackingError or SpoolError before anything is recorded."""
+        if "mlflow" in start.backends:
+            look_at_mlflow(environment, start.experiment, say)
+        self.receipt: Mapping[str, Any] = {}
+        """What became of the run in each backend; empty until all of it is delivered."""
+        self._environment = environment
+        self._say = say
+        self._pause = pause
+        self._deadline = Deadline()
+        limits = Limits(total_bytes=environment.spool_bytes, wait_s=environment.ship_deadline_s)
+        writer = SpoolWriter.create(environment.spools, start, limits=limits, pause=pause, warn=say)
+        self._folder = writer.folder
+        self.run = SpooledRun(writer, name=start.name, on_end=self._after_end, warn=say)
+        if environment.shipper == "thread":
+            start_shipping(self._folder, self._deadline, say=self._say_trouble)
+            self._leftovers = Service(environment.spools, say=self._say_trouble)
+            threading.Thread(target=self._leftovers.run, kwargs={"only_abandoned": True}, daemon=True).start()
+
+    def _say_trouble(self, text: str) -> None:
+        """Whoever delivers in the background of a script tells what went wrong, and nothing else."""
+        if "is complete there" not in text:
+            self._say(text)
+
+    def _after_end(self, status: EndStatus) -> None:
+        """A finished run has ended when its record is delivered: exit code 0 must mean that nothing is missing."""
+        within_s = self._environment.ship_deadline_s
+        if self._environment.shipper == "sidecar":
+            if status == "FINISHED":
+                self.receipt = wait_until_shipped(self._folder, within_s=within_s, pause=self._pause, say=self._say)
+            return
+        if status in ("KILLED", "SCHEDULED"):
+            within_s = min(within_s, _INTERRUPTED_S)
+        self._leftovers.stop_within(0)
+        self._deadline.expire_in(within_s)
+        try:
+            pause = self._pause if status == "FINISHED" else time.sleep
+            self.receipt = wait_until_shipped(self._folder, within_s=within_s, pause=pause, say=self._say)
+        except SpoolError as error:
+            if status == "FINISHED":
+                raise
+            self._say(str(error))
+
+
+def new_start(
+    environment: JobEnvironment,
+    *,
+    experiment: str,
+    name: str | None = None,
+    tags: Mapping[str, object] | None = None,
+    tracking: Sequence[str] | None = None,
+    **known: str,
+) -> Start:
+    """A run that begins now. `known`: `trainyard.*` tags besides those that the environment tells."""
+    uid = uuid.uuid4().hex
+    now = datetime.now(UTC)
+    git = provenance.git_state(environment, Path.cwd())
+    return Start(
+        uid=uid,
+        name=name or f"{Path(sys.argv[0]).stem or 'python'}_{now:%Y%m%d}_{uid[:6]}",
+        experiment=experiment,
+        tags=provenance.tags(environment, git, **known) | {key: str(value) for key, value in (tags or {}).items()},
+        time_ms=int(now.timestamp() * 1000),
+        backends=tuple(tracking or environment.tracking),
+        settings=environment.backend_settings,
+        # Inside `trainyard run` that command ends the run, and knows its exit code.
+        owner=environment.run_uid is None,
+        mlflow_run_id=environment.mlflow_run_id,
+    )
+
+
+class RunContext:
+    """What `trainyard.run` returns: a context manager, a decorator, or, by `start`, a run to be ended by hand."""
+
+    def __init__(
+        self,
+        experiment: str,
+        *,
+        params: object = None,
+        name: str | None = None,
+        tags: Mapping[str, object] | None = None,
+        tracking: str | None = None,
+    ) -> None:
+        self._experiment = experiment
+        self._params = params
+        self._name = name
+        self._tags = tags
+        self._tracking = tracking
+        self._run: SpooledRun | None = None
+        self._previous: Any = None
+
+    def start(self) -> Run:
+        """Begin the run. Ended with the process, if not by `end` before."""
+        read_env_file(os.environ, Path.cwd())
+        environment = JobEnvironment.read(os.environ)
+        if environment.rank > 0:
+            return NoRun(self._name or self._experiment)
+        if self._params is not None:
+            flatten(self._params)  # so that what is wrong with them is told before there is a run
+        start = new_start(
+            environment,
+            experiment=self._experiment,
+            name=self._name,
+            tags=self._tags,
+            tracking=None if self._tracking is None else backends("tracking", self._tracking),
+        )
+        self._run = Session(environment, start, say=say_to_stderr).run
+        atexit.register(_end_with_process, self._run)
+        if self._params is not None:
+            self._run.log_params(self._params)
+        return self._run
+
+    def __enter__(self) -> Run:
+        run = self.start()
+        self._previous = _stop_at_sigterm()
+        return run
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGTERM, self._previous)
+        if self._run is not None:
+            run, self._run = self._run, None
+            run.__exit__(kind, error, trace)
+
+    def __call__(self, function: Callable[..., _T]) -> Callable[..., _T]:
+        """A run around each call of `function`, which gets it as its first argument."""
+
+        @functools.wraps(function)
+        def recorded(*arguments: Any, **named: Any) -> _T:
+            context = RunContext(
+                self._experiment, params=self._params, name=self._name, tags=self._tags, tracking=self._tracking
+            )
+            with context as run:
+                return function(run, *arguments, **named)
+
+        return recorded
+
+
+def _stop_at_sigterm() -> Any:
+    """Let SIGTERM leave the block, so that the run ends truthfully; as process 1 of a container it would be ignored.
+
+    Returns what was there before; None if a script has a handler of its own, which stays.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        return None
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise SystemExit(exit_codes.stopped_by(number))
+
+    return signal.signal(signal.SIGTERM, stop)
+
+
+def _end_with_process(run: SpooledRun) -> None:
+    error = getattr(sys, "last_value", None)
+    if error is not None:
+        run.fail(error)
+    else:
+        run.end("FINISHED")

@@ -1,0 +1,1 @@
+"""How fast tracking is, beside what people use today. README.md says how to run and read it."""

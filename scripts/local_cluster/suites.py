@@ -17,8 +17,10 @@ from local_cluster.report import say, step, table
 from local_cluster.settings import REPOSITORY, Settings
 from local_cluster.tools import content_key
 
-USAGE = "Usage: scripts/test [--keep] [lint|unit|chart|kind]... [-- PYTEST-ARGUMENT...]"
+USAGE = "Usage: scripts/test [--keep] [lint|chart|unit|bench|kind]... [-- PYTEST-ARGUMENT...]"
 TEST_CLUSTER = "trainyard-test"
+COVERAGE_PERCENT = 90
+"""Lines of the spool, of shipping and of tracking that the trainer's tests must reach."""
 PASSED, FAILED, WRONG_USAGE = 0, 1, 2
 NOTHING_SELECTED = 5
 """Exit code of pytest when its arguments (-k) leave no test."""
@@ -55,7 +57,7 @@ def run(settings: Settings, arguments: list[str]) -> int:
     finally:
         if keep:
             say(f"kept: cluster {settings.cluster}; remove it with TRAINYARD_CLUSTER={settings.cluster} scripts/down")
-        elif "kind" in names or "unit" in names or "chart" in names:
+        elif set(names) - {"lint"}:
             down.down(settings)
 
 
@@ -82,8 +84,8 @@ def _run_all(session: Session, names: list[str]) -> int:
 
 def _lay_foundation(settings: Settings, names: list[str]) -> foundation.Foundation:
     """What the suites of these names need, built in one go."""
-    wanted: tuple[images.Image, ...] = images.IMAGES if {"unit", "kind"} & set(names) else ()
-    if "unit" in names:
+    wanted: tuple[images.Image, ...] = images.IMAGES if {"unit", "bench", "kind"} & set(names) else ()
+    if {"unit", "bench"} & set(names):
         wanted += (images.TRAINER_TEST,)
     engine.ensure(settings)
     return foundation.lay(settings, wanted, cluster="kind" in names)
@@ -136,7 +138,7 @@ def _is_shell(path: Path) -> bool:
 
 def _unit(session: Session) -> bool:
     assert session.ground is not None
-    here = _pytest(session, "tests/unit/local_cluster", "tests/unit/images")
+    here = _pytest(session, "tests/unit/local_cluster", "tests/unit/images", "tests/unit/delivery")
     return _trainer_tests(session, session.ground.references["trainer-test"]) and here
 
 
@@ -151,9 +153,21 @@ def _trainer_tests(session: Session, image: str) -> bool:
         "--tmpfs=/tmp:exec",
         f"--volume={REPOSITORY}:/repository:ro",
     ]
-    command += ["--env=PYTHONPATH=/repository/trainer/src:/repository", "--workdir=/repository", image]
+    # The folder in front makes every process that a test starts measure its coverage, too.
+    path = "/repository/tests/unit/trainer/coverage:/repository/trainer/src:/repository"
+    command += [f"--env=PYTHONPATH={path}", "--env=COVERAGE_PROCESS_START=/repository/pyproject.toml"]
+    command += ["--env=COVERAGE_FILE=/tmp/coverage", "--workdir=/repository", image]
     command += ["pytest", "-p", "no:cacheprovider", "tests/unit/trainer", *session.arguments]
+    # A selection of tests covers what it covers.
+    command += (
+        [] if session.arguments else ["--cov", f"--cov-fail-under={COVERAGE_PERCENT}", "--cov-report=term:skip-covered"]
+    )
     return _call(command, {}, accept=_accepted(session))
+
+
+def _bench(session: Session) -> bool:
+    """Prints its tables; it fails where something does not work, never because it is slow."""
+    return _call([str(session.python), "-m", "tests.bench"], _test_environment(session))
 
 
 def _chart(session: Session) -> bool:
@@ -172,19 +186,22 @@ def _kind(session: Session) -> bool:
 
 
 def _pytest(session: Session, *paths: str) -> bool:
+    command = [str(session.python), "-m", "pytest", *paths, *session.arguments]
+    return _call(command, _test_environment(session), accept=_accepted(session))
+
+
+def _test_environment(session: Session) -> dict[str, str]:
+    """What tests on this machine are told."""
     assert session.ground is not None
     ground = session.ground
-    environment = {
-        "PYTHONPATH": str(REPOSITORY / "scripts"),
+    return {
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "scripts"), str(REPOSITORY / "trainer/src")]),
         "TRAINYARD_CLUSTER": session.settings.cluster,
         "HELM": ground.tools.helm,
         "KUBECTL": ground.tools.kubectl,
         "KIND": ground.tools.kind,
         **{f"TRAINYARD_IMAGE_{name.upper().replace('-', '_')}": tagged for name, tagged in ground.references.items()},
     }
-    return _call(
-        [str(session.python), "-m", "pytest", *paths, *session.arguments], environment, accept=_accepted(session)
-    )
 
 
 def _accepted(session: Session) -> tuple[int, ...]:
@@ -197,4 +214,10 @@ def _call(command: list[str], environment: dict[str, str], *, accept: tuple[int,
     return subprocess.run(command, cwd=REPOSITORY, env={**os.environ, **environment}, check=False).returncode in accept
 
 
-SUITES: dict[str, Callable[[Session], bool]] = {"lint": _lint, "chart": _chart, "unit": _unit, "kind": _kind}
+SUITES: dict[str, Callable[[Session], bool]] = {
+    "lint": _lint,
+    "chart": _chart,
+    "unit": _unit,
+    "bench": _bench,
+    "kind": _kind,
+}

@@ -71,7 +71,7 @@ class Laptop:
         return subprocess.Popen(
             [sys.executable, *arguments],
             cwd=self.folder,
-            env={**clean, "PYTHONPATH": _SOURCE, **environment},
+            env={**clean, "PYTHONPATH": os.pathsep.join([_SOURCE, clean.get("PYTHONPATH", "")]), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -212,6 +212,23 @@ def test_wrong_settings_are_named(laptop: Laptop, name: str, value: str, said: s
     assert said in ended.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("WANDB_MODE", "online", "WANDB_API_KEY is not set where records are shipped"),
+        ("WANDB_MODE", "sometimes", "WANDB_MODE is 'sometimes': use online, offline or disabled"),
+        ("WANDB_BASE_URL", "wandb.local", "WANDB_BASE_URL is 'wandb.local': use an address such as"),
+    ],
+)
+def test_wrong_settings_of_wandb_are_told_before_there_is_a_run(
+    laptop: Laptop, name: str, value: str, said: str
+) -> None:
+    ended = laptop.script("import trainyard\ntrainyard.run(tracking='json,wandb').start()", **{name: value})
+    assert ended.code == 1
+    assert said in ended.stderr.splitlines()[-1]
+    assert not (laptop.folder / ".trainyard").exists()
+
+
 def test_a_killed_script_is_told_by_the_next_one(laptop: Laptop) -> None:
     text = """
         import os, signal, trainyard

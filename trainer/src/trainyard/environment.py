@@ -1,6 +1,7 @@
 """What the container, or the laptop, tells a training process: the one place that reads environment variables."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,13 +167,17 @@ def refuse_several_processes(environ: Mapping[str, str]) -> None:
 
 
 def _tracking_uri(name: str, uri: str) -> str:
-    parts = urlsplit(uri)
-    if parts.scheme in ("http", "https") and parts.hostname:
-        return without_credentials(uri)
     if uri.startswith("sqlite:///"):
         # Absolute, since whoever delivers the spool may work in another directory.
         return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
-    raise ConfigError(f"{name}={uri}: must be http://HOST:PORT, https://HOST or sqlite:///FILE")
+    try:
+        parts = urlsplit(uri)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return without_credentials(uri)
+    except ValueError:  # a port that is no number, half an IPv6 address
+        pass
+    shown = re.sub(r"(?<=://).*@", "***@", uri)
+    raise ConfigError(f"{name}={shown}: must be http://HOST:PORT, https://HOST or sqlite:///FILE")
 
 
 def _shipper(name: str, value: str) -> Literal["thread", "sidecar"]:

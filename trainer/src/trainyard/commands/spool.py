@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trainyard import exit_codes
 from trainyard.environment import JobEnvironment, seconds
-from trainyard.errors import ConfigError, SpoolError
+from trainyard.errors import ConfigError, Interrupted, SpoolError
 from trainyard.interruption import Interruption
 from trainyard.shipping.cursor import Cursor
 from trainyard.shipping.service import Service
@@ -45,20 +45,24 @@ def run(options: argparse.Namespace, environ: "os._Environ[str]", interruption: 
         case "verify":
             return _verify(parent)
     if options.follow:
-        return _follow(parent, environment, environ)
+        return _follow(parent, environment, environ, interruption)
     service = Service(parent, say=_say)
     service.stop_within(environment.ship_deadline_s)
     interruption.check()
     return exit_codes.FINISHED if service.run(only_abandoned=True) else exit_codes.FAILED
 
 
-def _follow(parent: Path, environment: JobEnvironment, environ: "os._Environ[str]") -> int:
+def _follow(parent: Path, environment: JobEnvironment, environ: "os._Environ[str]", interruption: Interruption) -> int:
     grace_s = seconds("TRAINYARD_SHIP_GRACE_S", environ.get("TRAINYARD_SHIP_GRACE_S") or "25")
     # Nodes that train together may share a volume: what is left of earlier pods is the first one's business.
     first = environ.get("JOB_COMPLETION_INDEX", "0") == "0"
     service = Service(parent, say=_say, only_pod=None if first else environment.pod_name)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop_within(grace_s))
+    try:
+        interruption.check()
+    except Interrupted:  # before there was anybody to tell
+        service.stop_within(grace_s)
     _say(f"delivering what appears in {parent}; after SIGTERM what is there, for {grace_s:.0f} s at most")
     return exit_codes.FINISHED if service.run() else exit_codes.FAILED
 

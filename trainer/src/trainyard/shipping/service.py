@@ -51,7 +51,12 @@ class Service:
         return all(folder.shipped.exists() for folder in waiting)
 
     def _is_mine(self, folder: SpoolFolder) -> bool:
-        return self._only_pod is None or folder.start().tags.get("trainyard.pod_name") == self._only_pod
+        if self._only_pod is None:
+            return True
+        try:
+            return folder.start().tags.get("trainyard.pod_name") == self._only_pod
+        except SpoolError:  # told by whoever delivers everything
+            return False
 
     def _take_up(self, folder: SpoolFolder) -> None:
         thread = self._threads.get(folder.path)

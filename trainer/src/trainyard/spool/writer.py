@@ -191,9 +191,9 @@ class SpoolWriter:
     def _begin_segment(self, size: int) -> None:
         """Reserve the next segment, then close the one before: while there is no room, that one can still take the end."""
         path = self.folder.segment(self._sequence + 1)
-        file = self._space.take(size, lambda: _reserve(path, size, self.folder.uid, self._sequence + 1), "more records")
-        # Populated at once: a page fault in the middle of a step takes longer than the record.
-        memory = mmap(file, size, flags=MAP_SHARED | MAP_POPULATE)
+        file, memory = self._space.take(
+            size, lambda: _reserve(path, size, self.folder.uid, self._sequence + 1), "more records"
+        )
         before = self._map, self._file, self._at
         self._unsynced.add(path)
         # In one statement: an exception out of a signal handler must not find half of it done.
@@ -253,20 +253,23 @@ def _is_plain_path(key: str) -> bool:
     return posixpath.normpath(key) == key and not key.startswith(("/", "..")) and key != "."
 
 
-def _reserve(path: Path, size: int, uid: str, sequence: int) -> int:
-    """A file of `size` bytes of disk with a header. Reserved, since a page of a mapped file without disk behind it kills the process."""
+def _reserve(path: Path, size: int, uid: str, sequence: int) -> tuple[int, mmap]:
+    """A file of `size` bytes of disk with a header, mapped. Reserved, since a page of a mapped file without disk behind it
+    kills the process. It appears when all that may fail is done: whoever reads takes the segment before it for complete."""
     hidden = path.with_suffix(".new")
     file = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
     try:
         os.fchmod(file, FILE_MODE)
         os.posix_fallocate(file, 0, size)
         os.pwrite(file, layout.header(uid, sequence, time.time_ns() // 1_000_000), 0)
+        # Populated at once: a page fault in the middle of a step takes longer than the record.
+        memory = mmap(file, size, flags=MAP_SHARED | MAP_POPULATE)
         hidden.rename(path)
     except BaseException:
         os.close(file)
         hidden.unlink(missing_ok=True)
         raise
-    return file
+    return file, memory
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""One look at the tracking server when a run starts: a mistake is told at once, an outage is no reason to wait."""
+"""One look at where a run goes when it starts: a mistake is told at once, an outage is no reason to wait."""
 
 import os
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from trainyard.environment import JobEnvironment
 from trainyard.errors import ConfigError, TrackingError
 from trainyard.shipping.backend import Retry, Unusable
 from trainyard.shipping.mlflow.api import Refused
+from trainyard.spool.records import Start
 
 
 def look_at_mlflow(environment: JobEnvironment, experiment: str, say: Callable[[str], None]) -> None:
@@ -30,6 +31,16 @@ def look_at_mlflow(environment: JobEnvironment, experiment: str, say: Callable[[
         say(f"{trouble}; training goes on, and its record waits in {environment.spools}")
     finally:
         http.close()
+
+
+def look_at_wandb(start: Start, environment: JobEnvironment) -> None:
+    """Raises ConfigError for settings that cannot be used, and for a key that is missing. Asks nobody."""
+    from trainyard.shipping.wandb.options import Options
+
+    try:
+        Options.read(start, environment.state_dir, os.environ)
+    except Unusable as unusable:
+        raise ConfigError(str(unusable)) from unusable
 
 
 def _refuse_unwritable(database: Path) -> None:

@@ -23,7 +23,7 @@ from trainyard.spool.records import EndStatus, Start
 from trainyard.spool.space import Limits
 from trainyard.spool.writer import SpoolWriter
 from trainyard.tracking.params import flatten
-from trainyard.tracking.preflight import look_at_mlflow
+from trainyard.tracking.preflight import look_at_mlflow, look_at_wandb
 from trainyard.tracking.run import NoRun, Run
 from trainyard.tracking.spooled_run import SpooledRun
 
@@ -51,6 +51,8 @@ class Session:
         """Raises ConfigError, TrackingError or SpoolError before anything is recorded."""
         if "mlflow" in start.backends:
             look_at_mlflow(environment, start.experiment, say)
+        if "wandb" in start.backends:
+            look_at_wandb(start, environment)
         self.receipt: Mapping[str, Any] = {}
         """What became of the run in each backend; empty until all of it is delivered."""
         self._environment = environment

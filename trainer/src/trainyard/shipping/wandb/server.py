@@ -90,7 +90,9 @@ class WandbServer:
             ) from error
         except ValueError as error:
             raise Unusable(f"{url} does not answer as W&B does: check WANDB_BASE_URL") from error
-        if messages := [each.get("message", "") for each in answer.get("errors") or []]:
+        if messages := [
+            each.get("message", "") if isinstance(each, dict) else str(each) for each in answer.get("errors") or []
+        ]:
             place = f"project {self._options.project!r} of entity {self._options.entity or '(default)'!r}"
             raise Unusable(f"W&B at {url} refuses {place}: {'; '.join(messages)}; check WANDB_PROJECT and WANDB_ENTITY")
         data: dict[str, Any] = answer.get("data") or {}

@@ -1,0 +1,1 @@
+"""Whether MLflow has exactly what was logged, whoever is killed, and when."""

@@ -144,6 +144,26 @@ def test_a_clean_up_that_was_cut_short_is_finished(stub: StubMlflow, tmp_path: P
     ]  # fmt: skip
 
 
+def test_summaries_are_forgotten_after_a_week(stub: StubMlflow, tmp_path: Path) -> None:
+    old, new, waiting = (ended(tmp_path / "spool", begin(stub)).folder for _ in range(3))
+    for folder in (old, new):
+        ship(folder)
+    week_ago = time.time() - 8 * 86400
+    os.utime(old.shipped, (week_ago, week_ago))
+    os.utime(waiting.path / "start.json", (week_ago, week_ago))
+    assert Laptop(tmp_path).command("spool", "ship", ".").code == 0
+    assert {folder.name for folder in (tmp_path / "spool").iterdir()} == {new.uid, waiting.uid}
+    assert len(stub.points) == 9
+
+
+def test_waiting_for_a_slow_backend_takes_no_cpu(stub: StubMlflow, tmp_path: Path) -> None:
+    stub.fail = lambda _path, _body: DOWN
+    writer = ended(tmp_path / "spool", begin(stub, "json", "mlflow"))
+    before = time.process_time()
+    ship(writer.folder, within_s=4)
+    assert time.process_time() - before < 1, "one backend is done, and the other one waits"
+
+
 def test_other_nodes_deliver_what_their_own_pod_wrote(stub: StubMlflow, tmp_path: Path) -> None:
     for pod in ("job-0", "job-1"):
         ended(tmp_path / "spool", begin(stub, tags={"trainyard.pod_name": pod}))
@@ -271,6 +291,19 @@ def test_segments_and_copies_are_freed_while_the_run_goes_on(stub: StubMlflow, t
     deadline.expire_in(30)
     thread.join()
     assert len(stub.points) == 60_000
+
+
+def test_points_that_come_one_by_one_are_sent_together(stub: StubMlflow, tmp_path: Path) -> None:
+    writer = write(tmp_path, begin(stub))
+    thread = threading.Thread(target=Shipper(writer.folder, deadline=Deadline(), say=print).run)
+    thread.start()
+    for step in range(300):
+        writer.metrics({"loss": step}, step=step)
+        time.sleep(0.01)
+    writer.end(DONE, {})
+    thread.join(timeout=30)
+    assert len(stub.points) == 300
+    assert stub.calls["runs/log-batch"] <= 3 + 5, "about one request a second, and the end"
 
 
 def test_two_shippers_do_not_meet(stub: StubMlflow, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from trainyard.spool.records import Artifact, End, Metrics, Model, Record, Start
 
 _BATCH_POINTS = 1000
 """What MLflow takes in one request."""
-_POLL_S = 0.5
+_POLL_S = 1.0
+"""So long a point may wait that is not one of many."""
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 15.0
 _SAY_EVERY_S = 60.0
@@ -77,7 +78,7 @@ class Delivery:
         try:
             while not self.cursor.ended and not self._deadline.passed():
                 try:
-                    progressed = self._once()
+                    more = self._once()
                 except Exception as error:
                     self.trouble = (
                         str(error) if isinstance(error, Retry) else "".join(traceback.format_exception(error)).strip()
@@ -95,13 +96,13 @@ class Delivery:
                 if self.trouble is not None:
                     self._say(f"{self.cursor.backend}: takes records again after {time.monotonic() - since:.0f} s")
                 self.trouble, since, said, pause = None, time.monotonic(), 0.0, _FIRST_PAUSE_S
-                if not progressed:
+                if not more:
                     self._deadline.pause(_POLL_S)
         finally:
             self._backend.close()
 
     def _once(self) -> bool:
-        """Deliver one batch; whether there was one. Raises Retry."""
+        """Deliver one batch; whether there is more by now. Raises Retry."""
         if not self._opened:
             self._backend.open(self._start, self._folder.path, self.cursor)
             self._opened = True
@@ -122,10 +123,12 @@ class Delivery:
             self.cursor.warn(f"{copy} is gone from {self._folder.path}: somebody deleted it before it was delivered")
         measured = [record for record in records if isinstance(record, Metrics)]
         self.cursor.last_ms = max([self.cursor.last_ms, *(record.time_ms for record in measured)])
-        self.cursor.advance(self._reader.position, self._reader.damage, sum(len(record.values) for record in measured))
+        points = sum(len(record.values) for record in measured)
+        self.cursor.advance(self._reader.position, self._reader.damage, points)
         if copy is not None:
             self.copies.add(copy)
-        return True
+        # Half a batch can wait to become a whole one: a request for every step would keep server and training busy.
+        return gone or copy is not None or points >= _BATCH_POINTS
 
     def _finish(self, end: End) -> None:
         if damage := self._reader.damage.places:

@@ -1,6 +1,7 @@
 """Delivering every spool of a state directory: the sidecar of a pod, `trainyard spool ship`, the thread of a laptop."""
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,15 +15,24 @@ from trainyard.spool.folder import SpoolFolder, spools
 
 _POLL_S = 0.5
 _SAY_EVERY_S = 30.0
+_KEEP_S = 7 * 86400.0
 
 
 class Service:
     """Ships every spool below `parent`, each in a thread of its own, until told to stop."""
 
-    def __init__(self, parent: Path, *, say: Callable[[str], None], only_pod: str | None = None) -> None:
-        """`only_pod`: leave alone what other pods wrote."""
+    def __init__(
+        self,
+        parent: Path,
+        *,
+        say: Callable[[str], None],
+        report: Callable[[str], None] | None = None,
+        only_pod: str | None = None,
+    ) -> None:
+        """`say` and `report`: see Shipper. `only_pod`: leave alone what other pods wrote."""
         self._parent = parent
         self._say = say
+        self._report = report or say
         self._only_pod = only_pod
         self._deadline = Deadline()
         self._threads: dict[Path, threading.Thread] = {}
@@ -35,6 +45,8 @@ class Service:
 
     def run(self, *, only_abandoned: bool = False) -> bool:
         """Ship until stopped; whether everything is delivered. `only_abandoned` leaves those alone that are still written."""
+        for folder in spools(self._parent):
+            _forget_if_old(folder)
         while True:
             waiting = [folder for folder in spools(self._parent) if self._is_mine(folder) and not _is_done(folder)]
             if only_abandoned:
@@ -62,7 +74,7 @@ class Service:
         thread = self._threads.get(folder.path)
         if thread is not None and thread.is_alive():
             return
-        self._threads[folder.path] = start_shipping(folder, self._deadline, say=self._say)
+        self._threads[folder.path] = start_shipping(folder, self._deadline, say=self._say, report=self._report)
 
 
 def _is_done(folder: SpoolFolder) -> bool:
@@ -73,12 +85,28 @@ def _is_done(folder: SpoolFolder) -> bool:
     return True
 
 
-def start_shipping(folder: SpoolFolder, deadline: Deadline, *, say: Callable[[str], None]) -> threading.Thread:
-    """Ship one spool in a thread."""
+def _forget_if_old(folder: SpoolFolder) -> None:
+    """Summaries of delivered runs are kept for `trainyard spool show`, but not for ever."""
+    try:
+        old = time.time() - folder.shipped.stat().st_mtime > _KEEP_S
+    except FileNotFoundError:
+        return
+    if old:
+        shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def start_shipping(
+    folder: SpoolFolder,
+    deadline: Deadline,
+    *,
+    say: Callable[[str], None],
+    report: Callable[[str], None] | None = None,
+) -> threading.Thread:
+    """Ship one spool in a thread; `say` and `report`: see Shipper."""
 
     def ship() -> None:
         try:
-            Shipper(folder, deadline=deadline, say=say).run()
+            Shipper(folder, deadline=deadline, say=say, report=report).run()
         except SpoolError as error:
             say(str(error))
             deadline.pause(_SAY_EVERY_S)

@@ -25,10 +25,19 @@ class Shipment:
 class Shipper:
     """Delivers one spool to all of its backends."""
 
-    def __init__(self, folder: SpoolFolder, *, deadline: Deadline, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: SpoolFolder,
+        *,
+        deadline: Deadline,
+        say: Callable[[str], None],
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        """`say` is told what goes wrong, `report` what is complete: by default `say`, too."""
         self._folder = folder
         self._deadline = deadline
         self._say = say
+        self._report = report or say
         self._freed: set[str] = set()
 
     def run(self) -> Shipment:
@@ -46,9 +55,9 @@ class Shipper:
             ]
             for thread in threads:
                 thread.start()
-            while any(thread.is_alive() for thread in threads):
+            while alive := [thread for thread in threads if thread.is_alive()]:
                 self._free(deliveries)
-                threads[0].join(_TIDY_EVERY_S)
+                alive[0].join(_TIDY_EVERY_S)
             return self._conclude(start, deliveries)
 
     def _delivery(self, start: Start, name: str) -> Delivery:
@@ -71,7 +80,7 @@ class Shipper:
         write_json(self._folder.shipped, {each.cursor.backend: each.cursor.summary() for each in deliveries})
         self._folder.discard_delivered()
         for each in deliveries:
-            self._say(f"{each.cursor.backend}: run {start.name} is complete there: {each.cursor.describe()}")
+            self._report(f"{each.cursor.backend}: run {start.name} is complete there: {each.cursor.describe()}")
         return Shipment(complete=True, undelivered={})
 
     def _free(self, deliveries: Sequence[Delivery]) -> None:

@@ -32,6 +32,10 @@ _INTERRUPTED_S = 20.0
 """What delivery gets after SIGTERM or Ctrl-C, where the process itself delivers: somebody waits for it to end."""
 
 
+def _keep_quiet(_text: str) -> None:
+    """Tell nobody."""
+
+
 def say_to_stderr(text: str) -> None:
     """A line that does not mix with what the script prints."""
     print(f"trainyard: {text}", file=sys.stderr, flush=True)
@@ -64,14 +68,12 @@ class Session:
         self._folder = writer.folder
         self.run = SpooledRun(writer, name=start.name, on_end=self._after_end, warn=say)
         if environment.shipper == "thread":
-            start_shipping(self._folder, self._deadline, say=self._say_trouble)
-            self._leftovers = Service(environment.spools, say=self._say_trouble)
+            # In the background of a script, what goes well is not worth a line.
+            start_shipping(self._folder, self._deadline, say=say, report=_keep_quiet)
+            self._leftovers = Service(environment.spools, say=say, report=_keep_quiet)
+            # What processes before this one left behind, and nothing that comes later.
+            self._leftovers.stop_within(environment.ship_deadline_s)
             threading.Thread(target=self._leftovers.run, kwargs={"only_abandoned": True}, daemon=True).start()
-
-    def _say_trouble(self, text: str) -> None:
-        """Whoever delivers in the background of a script tells what went wrong, and nothing else."""
-        if "is complete there" not in text:
-            self._say(text)
 
     def _after_end(self, status: EndStatus) -> None:
         """A finished run has ended when its record is delivered: exit code 0 must mean that nothing is missing."""

@@ -90,9 +90,10 @@ class WandbServer:
             ) from error
         except ValueError as error:
             raise Unusable(f"{url} does not answer as W&B does: check WANDB_BASE_URL") from error
-        if messages := [
-            each.get("message", "") if isinstance(each, dict) else str(each) for each in answer.get("errors") or []
-        ]:
+        errors = answer.get("errors") or []
+        if not all(isinstance(each, dict) for each in errors):  # GraphQL of some other program
+            raise Unusable(f"{url} does not answer as W&B does: check WANDB_BASE_URL")
+        if messages := [each.get("message", "") for each in errors]:
             place = f"project {self._options.project!r} of entity {self._options.entity or '(default)'!r}"
             raise Unusable(f"W&B at {url} refuses {place}: {'; '.join(messages)}; check WANDB_PROJECT and WANDB_ENTITY")
         data: dict[str, Any] = answer.get("data") or {}

@@ -21,10 +21,17 @@ OUTAGE_S = 60
 Storm = dict[str, TrainingPod]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs(platform: Platform) -> Iterator[None]:
+    """What the Jobs run."""
+    mount_programs(platform)
+    yield
+    platform.kubectl("delete", "configmap", "programs")
+
+
 @pytest.fixture(scope="module")
 def storm(platform: Platform) -> Iterator[Storm]:
     """The Jobs, by what happened to them; all have ended."""
-    mount_programs(platform)
     wandb_standin.deploy(platform)
     tmpfs = {"emptyDir": {"medium": "Memory", "sizeLimit": "2560Ki"}}
     three = {"TRAINYARD_TRACKING": "json,mlflow,wandb", **wandb_standin.CLIENT}
@@ -184,7 +191,6 @@ def test_no_run_stays_running(platform: Platform, storm: Storm) -> None:
 
 
 def test_a_deleted_pod_is_an_interrupted_run(platform: Platform) -> None:
-    mount_programs(platform)
     pod = start_steps(platform, "deleted", "end")
     pod.wait_for_step(100)
     uid = pod.run["info"]["run_id"]
@@ -198,7 +204,6 @@ def test_a_deleted_pod_is_an_interrupted_run(platform: Platform) -> None:
 
 
 def test_a_script_that_knows_nothing_of_us_gets_a_run(platform: Platform) -> None:
-    mount_programs(platform)
     command = ["trainyard", "run", "--experiment", EXPERIMENT, "--", "python3", "/programs/plain_mlflow.py"]
     pod = start(platform, "plain", command)
     assert pod.end() == "Complete"

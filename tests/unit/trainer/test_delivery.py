@@ -144,6 +144,14 @@ def test_a_clean_up_that_was_cut_short_is_finished(stub: StubMlflow, tmp_path: P
     ]  # fmt: skip
 
 
+def test_a_missing_sidecar_is_told(laptop: Laptop, stub: StubMlflow) -> None:
+    ended = laptop.script(
+        TestScript.TEXT, MLFLOW_TRACKING_URI=stub.uri, TRAINYARD_SHIPPER="sidecar", TRAINYARD_SHIP_DEADLINE_S="1"
+    )
+    assert ended.code == 1
+    assert "nobody delivers it: does the container with `trainyard spool ship --follow` run?" in ended.stderr
+
+
 def test_summaries_are_forgotten_after_a_week(stub: StubMlflow, tmp_path: Path) -> None:
     old, new, waiting = (ended(tmp_path / "spool", begin(stub)).folder for _ in range(3))
     for folder in (old, new):
@@ -469,6 +477,7 @@ def test_a_sidecar_that_cannot_deliver_says_so_and_fails(laptop: Laptop) -> None
     ended = laptop.wait(script)
     assert ended.code == 1
     assert "could not be delivered within 2 s" in ended.stderr
+    assert "nobody delivers it" not in ended.stderr
     began = time.monotonic()
     sidecar.terminate()
     stdout, _ = sidecar.communicate(timeout=30)

@@ -126,13 +126,20 @@ def wait_until_shipped(
         if now - began >= within_s:
             raise SpoolError(
                 f"the record of this run could not be delivered within {within_s:.0f} s (TRAINYARD_SHIP_DEADLINE_S); it is in "
-                f"{folder.path}; `trainyard spool ship` delivers it where that directory still exists"
+                f"{folder.path}; `trainyard spool ship` delivers it where that directory still exists{_if_nobody(folder)}"
             )
         if now - said >= _SAY_EVERY_S:
             said = now
             say(
-                f"training has ended; waiting for the rest of its record to be delivered: {now - began:.0f} of {within_s:.0f} s"
+                f"training has ended; waiting for the rest of its record to be delivered: {now - began:.0f} of "
+                f"{within_s:.0f} s{_if_nobody(folder)}"
             )
         pause(0.1)
     receipt: dict[str, Any] = json.loads(folder.shipped.read_bytes())
     return receipt
+
+
+def _if_nobody(folder: SpoolFolder) -> str:
+    """What may be the reason where no process delivers."""
+    with folder.shipping() as nobody:
+        return "; nobody delivers it: does the container with `trainyard spool ship --follow` run?" if nobody else ""

@@ -66,50 +66,15 @@ class Run(Protocol):
 
 
 class NoRun:
-    """Takes everything and records nothing: for the processes of a training whose rank is not 0."""
+    """Takes everything and records nothing: for the processes of a training whose rank is not 0. Implements `Run`."""
 
     def __init__(self, name: str) -> None:
         self.uid = "0" * 32
         self.name = name
 
-    def log_metrics(self, metrics: Mapping[str, SupportsFloat | SupportsIndex], *, step: int) -> None:
+    def _nothing(self, *_arguments: Any, **_named: Any) -> None:
         """Nothing."""
 
-    def log_params(self, params: object) -> None:
-        """Nothing."""
-
-    def set_tags(self, tags: Mapping[str, object]) -> None:
-        """Nothing."""
-
-    def log_artifact(self, path: str | PathLike[str], name: str | None = None) -> None:
-        """Nothing."""
-
-    def log_artifacts(self, folder: str | PathLike[str], name: str | None = None) -> None:
-        """Nothing."""
-
-    def log_bytes(self, name: str, content: bytes) -> None:
-        """Nothing."""
-
-    def log_dict(self, content: Any, name: str) -> None:
-        """Nothing."""
-
-    def log_figure(self, figure: "Figure", name: str) -> None:
-        """Nothing."""
-
-    def log_model(
-        self,
-        model: object,
-        *,
-        name: str = "model",
-        input_example: object = None,
-        register: str | None = None,
-        alias: str | None = None,
-        step: int = 0,
-    ) -> None:
-        """Nothing."""
-
-    def sync(self) -> None:
-        """Nothing."""
-
-    def end(self, status: EndStatus = "FINISHED", *, reason: str | None = None) -> None:
-        """Nothing."""
+    log_metrics = log_params = set_tags = _nothing
+    log_artifact = log_artifacts = log_bytes = log_dict = log_figure = log_model = _nothing
+    sync = end = _nothing

@@ -31,6 +31,11 @@ class StubMlflow:
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    outputs: set[str] = field(default_factory=set)
+    registered: dict[str, list[str]] = field(default_factory=dict)
+    """Model ids of the versions, by name."""
+    aliases: dict[tuple[str, str], str] = field(default_factory=dict)
     authorizations: set[str] = field(default_factory=set)
 
     def handle(self, method: str, path: str, body: Any) -> Any:
@@ -61,9 +66,47 @@ class StubMlflow:
                 self.params |= {each["key"]: each["value"] for each in body["params"]}
                 self.tags |= {each["key"]: each["value"] for each in body["tags"]}
                 return {}
-        assert method == "PUT", f"{method} {path}"
+        if method != "PUT":
+            return self._handle_models(method, path.removeprefix("/api/2.0/mlflow/"), body)
         self.files[path.removeprefix("/api/2.0/mlflow-artifacts/artifacts/")] = body
         return {}
+
+    def _handle_models(self, method: str, path: str, body: Any) -> Any:
+        match method, path.split("/"):
+            case "POST", ["logged-models"]:
+                copy = {each["key"]: each["value"] for each in body["tags"]}["trainyard.copy"]
+                return {"model": self._model(f"m-{len(self.models)}", copy)}
+            case "POST", ["logged-models", "search"]:
+                wanted = re.search(r"`trainyard.copy` = '(.*)'", body["filter"])
+                assert wanted
+                return {"models": [{"info": each} for each in self.models.values() if each["copy"] == wanted[1]]}
+            case "PATCH", ["logged-models", model_id]:
+                self.models[model_id]["status"] = body["status"]
+            case "POST", ["runs", "outputs"]:
+                self.outputs |= {each["model_id"] for each in body["models"]}
+            case "POST", ["registered-models", "create"]:
+                if body["name"] in self.registered:
+                    raise FileExistsError(body["name"])
+                self.registered[body["name"]] = []
+            case "GET", ["model-versions", "search"]:
+                (name,) = self.registered
+                found = [
+                    {"version": str(at), "model_id": each} for at, each in enumerate(self.registered[name], start=1)
+                ]
+                return {"model_versions": found}
+            case "POST", ["model-versions", "create"]:
+                self.registered[body["name"]].append(body["model_id"])
+                return {"model_version": {"version": str(len(self.registered[body["name"]]))}}
+            case "POST", ["registered-models", "alias"]:
+                self.aliases[body["name"], body["alias"]] = body["version"]
+            case unknown:
+                raise AssertionError(f"the stand-in does not know {unknown}")
+        return {}
+
+    def _model(self, model_id: str, copy: str) -> dict[str, Any]:
+        info = {"model_id": model_id, "artifact_uri": f"mlflow-artifacts:/1/models/{model_id}/artifacts"}
+        self.models[model_id] = {**info, "copy": copy, "status": "LOGGED_MODEL_PENDING"}
+        return {"info": info}
 
     def _create(self, body: Any) -> dict[str, Any]:
         run_id = f"run{len(self.runs)}"
@@ -96,6 +139,8 @@ def serving(stub: StubMlflow) -> Iterator[StubMlflow]:
             if answer is None:
                 try:
                     answer = (200, "application/json", json.dumps(stub.handle(self.command, parts.path, body)))
+                except FileExistsError as there:
+                    answer = refusal(400, "RESOURCE_ALREADY_EXISTS", str(there))
                 except KeyError as missing:
                     answer = refusal(404, "RESOURCE_DOES_NOT_EXIST", str(missing))
                 if stub.lose_answer_to and parts.path.endswith(stub.lose_answer_to):

@@ -13,7 +13,7 @@ import pytest
 from trainyard.shipping.delivery import Deadline
 from trainyard.shipping.shipper import Shipment, Shipper
 from trainyard.spool.folder import SpoolFolder
-from trainyard.spool.records import Artifact, Params, Start, Tags
+from trainyard.spool.records import Artifact, Model, Params, Start, Tags
 from trainyard.spool.writer import SpoolWriter
 
 from tests.unit.trainer.conftest import Laptop
@@ -183,6 +183,47 @@ def test_other_nodes_deliver_what_their_own_pod_wrote(stub: StubMlflow, tmp_path
     sidecar.terminate()
     sidecar.communicate(timeout=60)
     assert [run["tags"]["trainyard.pod_name"] for run in stub.runs.values()] == ["job-1"]
+
+
+MODEL_CALLS = (
+    "logged-models/search",
+    "logged-models",
+    "artifacts/MLmodel",
+    "artifacts/data/weights.bin",
+    "logged-models/m-0",
+    "runs/outputs",
+    "registered-models/create",
+    "model-versions/search",
+    "model-versions/create",
+    "registered-models/alias",
+)
+
+
+@pytest.mark.parametrize("lost", ["", *MODEL_CALLS])
+def test_a_model_arrives_once_whichever_answer_is_lost(stub: StubMlflow, tmp_path: Path, lost: str) -> None:
+    model = tmp_path / "model"
+    (model / "data").mkdir(parents=True)
+    (model / "MLmodel").write_text("flavors:\n  x: {}\nmodel_id: null\nrun_id: of-another-place\n")
+    (model / "data/weights.bin").write_bytes(os.urandom(1000))
+    writer = write(tmp_path / "spool", begin(stub))
+    writer.append(Model(name="best", folder=writer.stage(model), step=7, register="digits", alias="challenger"))
+    writer.end(DONE, {})
+    stub.lose_answer_to = lost
+    shipment, said = ship(writer.folder)
+    assert shipment.complete
+    assert not stub.lose_answer_to, "the call was made"
+    (known,) = stub.models.values()
+    assert known["status"] == "LOGGED_MODEL_READY"
+    assert stub.outputs == {"m-0"}
+    assert stub.registered == {"digits": ["m-0"]}
+    assert stub.aliases == {("digits", "challenger"): "1"}
+    files = {path.removeprefix("1/models/m-0/artifacts/"): content for path, content in stub.files.items()}
+    assert files.keys() == {"MLmodel", "data/weights.bin"}
+    assert files["data/weights.bin"] == (model / "data/weights.bin").read_bytes()
+    assert files["MLmodel"].decode().splitlines()[-3:] == [
+        "artifact_path: mlflow-artifacts:/1/models/m-0/artifacts", "model_id: m-0", "run_id: run0"
+    ]  # fmt: skip
+    assert not [line for line in said if "refused" in line or "could not" in line]
 
 
 def test_one_refused_item_is_named_and_the_rest_arrives(stub: StubMlflow, tmp_path: Path) -> None:

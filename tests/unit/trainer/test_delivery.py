@@ -439,6 +439,9 @@ class TestScript:
         ended = laptop.script(self.TEXT, MLFLOW_TRACKING_URI=stub.uri)
         assert ended.code == 1
         assert said in ended.stderr.splitlines()[-1]
+        wrapped = laptop.command("run", "--experiment", "e", "--", "true", MLFLOW_TRACKING_URI=stub.uri)
+        assert wrapped.code == 42, "a retry cannot help"
+        assert said in wrapped.stderr
         assert not (laptop.folder / ".trainyard").exists()
 
     def test_a_server_that_is_away_does_not_stop_training(self, laptop: Laptop) -> None:

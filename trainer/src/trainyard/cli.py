@@ -27,12 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (see `trainyard.exit_codes`)."""
     interruption = Interruption()
     interruption.install()
+    typed = sys.argv[1:] if arguments is None else arguments
     try:
-        options = _parse(sys.argv[1:] if arguments is None else arguments)
+        options = _parse(typed)
         read_env_file(os.environ, Path.cwd())
         return int(_COMMANDS[options.command][0].run(options, os.environ, interruption))
     except ConfigError as error:
-        _complain(error)
+        _complain(error, typed)
         return error.exit_code
     except TrainyardError as error:
         print(f"trainyard: {error}", file=sys.stderr)
@@ -60,8 +61,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _complain(error: ConfigError) -> None:
+def _complain(error: ConfigError, typed: Sequence[str]) -> None:
     print("trainyard: wrong configuration; nothing was started:", file=sys.stderr)
     for problem in error.problems:
         print(f"  {problem}", file=sys.stderr)
-    print("`trainyard train TASK --help` explains every key.", file=sys.stderr)
+    if "train" in typed[:1]:
+        print("`trainyard train TASK --help` explains every key.", file=sys.stderr)

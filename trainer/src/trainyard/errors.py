@@ -2,7 +2,7 @@
 
 TrainyardError
 +- ConfigError      the user's mistake; a retry cannot help (exit 42)
-+- TrackingError    MLflow cannot be reached or does not answer as MLflow (exit 1)
++- TrackingError    MLflow cannot be reached by what must have its answer (exit 1)
 +- SpoolError       the record on local disk cannot be written, read or delivered (exit 1)
 +- Interrupted      SIGTERM or SIGINT arrived (exit 128 + signal)
 """
@@ -32,7 +32,7 @@ class ConfigError(TrainyardError):
 
 
 class TrackingError(TrainyardError):
-    """MLflow cannot be used; the message names the URL."""
+    """MLflow cannot be reached or refuses a run; the message names the URL."""
 
 
 class SpoolError(TrainyardError):

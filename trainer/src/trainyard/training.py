@@ -19,7 +19,7 @@ def execute(
 ) -> None:
     """Train `task` as `config` says, recorded. Returns when the record is delivered.
 
-    Raises Interrupted, ConfigError, TrackingError, SpoolError, or whatever training raises; the run has ended by then.
+    Raises Interrupted, ConfigError, SpoolError, or whatever training raises; the run has ended by then.
     """
     trainer = task.load()(config)
     interruption.check()

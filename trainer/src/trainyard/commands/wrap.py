@@ -64,13 +64,15 @@ def _name(program: list[str]) -> str:
 
 
 def _created(start: Start, environment: JobEnvironment, interruption: Interruption) -> Start:
-    """The run in MLflow, which the program must be told; the one moment that waits for the server. Raises TrackingError."""
+    """The run in MLflow, which the program must be told; the one moment that waits for the server. Raises ConfigError or TrackingError."""
     began = said = time.monotonic()
     while True:
         try:
             return create_run(start)
-        except (Unusable, Refused) as error:
-            raise TrackingError(str(error)) from error
+        except Unusable as unusable:
+            raise ConfigError(str(unusable)) from unusable
+        except Refused as refused:
+            raise TrackingError(str(refused)) from refused
         except Retry as reason:
             waited = time.monotonic() - began
             if waited >= environment.tracking_wait_s:

@@ -5,15 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainyard.environment import JobEnvironment
-from trainyard.errors import ConfigError, TrackingError
+from trainyard.errors import ConfigError
 from trainyard.shipping.backend import Retry, Unusable
 from trainyard.shipping.mlflow.api import Refused
 from trainyard.spool.records import Start
 
 
 def look_at_mlflow(environment: JobEnvironment, experiment: str, say: Callable[[str], None]) -> None:
-    """Raises TrackingError for wrong credentials, an address that is no MLflow server, a deleted experiment, and
-    ConfigError for a database file that cannot be written. Says so, no more, if nothing answers."""
+    """Raises ConfigError for wrong credentials, an address that is no MLflow server, a deleted experiment, and a database
+    file that cannot be written. Says so, no more, if nothing answers."""
     uri = environment.tracking_uri
     if uri.startswith("sqlite:"):
         _refuse_unwritable(Path(uri.removeprefix("sqlite:///")))
@@ -26,7 +26,7 @@ def look_at_mlflow(environment: JobEnvironment, experiment: str, say: Callable[[
     try:
         RestMlflow(http).refuse_deleted_experiment(experiment)
     except Unusable as unusable:
-        raise TrackingError(str(unusable)) from unusable
+        raise ConfigError(str(unusable)) from unusable
     except (Retry, Refused) as trouble:
         say(f"{trouble}; training goes on, and its record waits in {environment.spools}")
     finally:

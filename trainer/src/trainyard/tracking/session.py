@@ -52,7 +52,7 @@ class Session:
         say: Callable[[str], None],
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Raises ConfigError, TrackingError or SpoolError before anything is recorded."""
+        """Raises ConfigError or SpoolError before anything is recorded."""
         if "mlflow" in start.backends:
             look_at_mlflow(environment, start.experiment, say)
         if "wandb" in start.backends:

@@ -18,8 +18,8 @@ from tests.unit.images.image_containers import (
     Sandbox,
     docker,
     image,
+    migrate,
     run_postgres,
-    run_to_end,
     unique_name,
     wait_for_postgres,
     wait_until,
@@ -91,13 +91,7 @@ def _postgres(sandbox: Sandbox, folder: Path) -> Postgres:
 
 
 def _mlflow(sandbox: Sandbox, postgres: Postgres) -> Container:
-    environment = {
-        "MLFLOW_BACKEND_STORE_URI": postgres.uri("mlflow"),
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_SERVER_ALLOWED_HOSTS": "*",
-    }
-    code, output = run_to_end(sandbox, "trainyard-migrate", environment)
-    assert code == 0, output
+    environment = migrate(sandbox, postgres)
     options = [*(f"--env={key}={value}" for key, value in environment.items()), "--publish=127.0.0.1::5000"]
     arguments = ["--host=0.0.0.0", "--port=5000", "--workers=2", "--artifacts-destination=/tmp/artifacts"]
     container = sandbox.run("mlflow", "server", *arguments, options=options)

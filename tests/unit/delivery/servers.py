@@ -16,8 +16,8 @@ from tests.unit.images.image_containers import (
     Container,
     Postgres,
     Sandbox,
+    migrate,
     run_postgres,
-    run_to_end,
     wait_for_postgres,
     wait_until,
     write_secret,
@@ -139,13 +139,7 @@ def start_servers(sandbox: Sandbox, folder: Path) -> Tracking:
     settings = ("-c", "max_connections=50", "-c", "log_min_error_statement=panic", "-c", "log_error_verbosity=terse")
     postgres = Postgres(run_postgres(sandbox, secret, "postgres", *settings, volume=sandbox.volume()), passwords)
     wait_for_postgres(postgres.container)
-    environment = {
-        "MLFLOW_BACKEND_STORE_URI": postgres.uri("mlflow"),
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_SERVER_ALLOWED_HOSTS": "*",
-    }
-    code, output = run_to_end(sandbox, "trainyard-migrate", environment)
-    assert code == 0, output
+    environment = migrate(sandbox, postgres)
     # Not left to Docker, which chooses another one when the container is started again.
     port = _free_port()
     # /var/tmp, since a new volume has the permissions of the directory in the image.

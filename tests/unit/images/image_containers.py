@@ -223,6 +223,18 @@ def run_to_end(sandbox: Sandbox, command: str, environment: dict[str, str], *arg
     return container.exit_code(), container.logs()
 
 
+def migrate(sandbox: Sandbox, postgres: Postgres) -> dict[str, str]:
+    """Make MLflow's tables; returns what a server on them is told."""
+    environment = {
+        "MLFLOW_BACKEND_STORE_URI": postgres.uri("mlflow"),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_SERVER_ALLOWED_HOSTS": "*",
+    }
+    code, output = run_to_end(sandbox, "trainyard-migrate", environment)
+    assert code == 0, output
+    return environment
+
+
 def wait_for_log(container: Container, text: str) -> None:
     """Wait until the container has printed `text`."""
     wait_until(lambda: text in container.logs(), f"{text!r} in the log of {container.name}")

@@ -3,6 +3,8 @@
 FINISHED = 0
 FAILED = 1
 """A bug, or something that another try may not meet; counted against the Job's backoffLimit."""
+PREEMPTED = 75
+"""Stopped with a checkpoint written: the same again goes on."""
 BAD_CONFIGURATION = 42
 """The configuration or the data is wrong; podFailurePolicy fails the Job at once."""
 

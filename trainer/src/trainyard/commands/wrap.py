@@ -16,8 +16,9 @@ from trainyard.interruption import Interruption
 from trainyard.shipping.backend import Retry, Unusable
 from trainyard.shipping.mlflow.api import Refused
 from trainyard.shipping.mlflow.backend import create_run
-from trainyard.spool.records import EndStatus, Start
+from trainyard.spool.records import Start
 from trainyard.tracking.session import Session, new_start, say_to_stderr
+from trainyard.tracking.spooled_run import status_of
 
 _PAUSE_S = 1.0
 _SAY_EVERY_S = 10.0
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace, environ: "os._Environ[str]", interruption: 
         raise ConfigError(f"{program[0]} cannot be run: {error.strerror}") from error
     session.run.set_tags({"trainyard.exit_code": code})
     try:
-        session.run.end(_status(code))
+        session.run.end(status_of(code))
     except SpoolError as error:
         say_to_stderr(str(error))
         return code or exit_codes.FAILED
@@ -117,15 +118,3 @@ def _supervise(program: list[str], environ: Mapping[str, str]) -> int:
         return exit_codes.stopped_by(-code)
     # Exit code 0 after SIGTERM counts as success in Kubernetes, and most programs that stop early end so.
     return exit_codes.stopped_by(told[0]) if told and code == 0 else code
-
-
-def _status(code: int) -> EndStatus:
-    match code:
-        case 0:
-            return "FINISHED"
-        case 75:
-            return "SCHEDULED"
-        case 130 | 143:
-            return "KILLED"
-        case _:
-            return "FAILED"

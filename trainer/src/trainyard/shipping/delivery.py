@@ -34,6 +34,10 @@ class Deadline:
         self._at = at if self._at is None else min(self._at, at)
         self._changed.set()
 
+    def is_set(self) -> bool:
+        """Whether there is one."""
+        return self._at is not None
+
     def passed(self) -> bool:
         """Whether to stop."""
         return self._at is not None and time.monotonic() >= self._at

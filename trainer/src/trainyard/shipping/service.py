@@ -36,12 +36,10 @@ class Service:
         self._only_pod = only_pod
         self._deadline = Deadline()
         self._threads: dict[Path, threading.Thread] = {}
-        self._stopping = threading.Event()
 
     def stop_within(self, seconds: float) -> None:
         """Finish what is there, for `seconds` at most. May be called from a signal handler."""
         self._deadline.expire_in(seconds)
-        self._stopping.set()
 
     def run(self, *, only_abandoned: bool = False) -> bool:
         """Ship until stopped; whether everything is delivered. `only_abandoned` leaves those alone that are still written."""
@@ -53,11 +51,10 @@ class Service:
                 waiting = [folder for folder in waiting if folder.path in self._threads or not folder.writer_alive()]
             for folder in waiting:
                 self._take_up(folder)
-            if self._stopping.is_set() and (not waiting or self._deadline.passed()):
+            if self._deadline.is_set() and (not waiting or self._deadline.passed()):
                 break
-            self._stopping.wait(_POLL_S)
-            if self._stopping.is_set():
-                self._deadline.pause(_POLL_S)
+            # No event: a signal handler that sets the one its own thread waits for may find its lock taken.
+            time.sleep(_POLL_S)
         for thread in self._threads.values():
             thread.join()
         return all(folder.shipped.exists() for folder in waiting)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import tempfile
 import time
 import traceback
@@ -25,7 +26,6 @@ _REASONS: Final[Mapping[EndStatus, str]] = {
     "KILLED": "interrupted",
     "SCHEDULED": "preempted",
 }
-_PREEMPTED: Final = 75
 
 
 class SpooledRun:
@@ -47,11 +47,7 @@ class SpooledRun:
         """See `Run`."""
         values = {}
         for key, value in flatten(params).items():
-            if len(value) > VALUE_LIMIT:
-                whole = f"params/{key.replace('/', '_')}.txt"
-                self.log_bytes(whole, value.encode())
-                value = cut(value, VALUE_LIMIT, whole)
-            values[key] = value
+            values[key] = self._within(VALUE_LIMIT, "params", key, value)
         self._writer.append(Params(values))
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
@@ -61,11 +57,15 @@ class SpooledRun:
     def _tag(self, key: str, value: str) -> str:
         if not 0 < len(key) <= 250:
             raise ValueError(f"tag {key!r}: a name must have 1 to 250 characters")
-        if len(value) <= TAG_LIMIT:
+        return self._within(TAG_LIMIT, "tags", key, value)
+
+    def _within(self, limit: int, folder: str, key: str, value: str) -> str:
+        """`value`, or its beginning where it is too long; then an artifact has all of it."""
+        if len(value) <= limit:
             return value
-        whole = f"tags/{key.replace('/', '_')}.txt"
+        whole = f"{folder}/{key.replace('/', '_')}.txt"
         self.log_bytes(whole, value.encode())
-        return cut(value, TAG_LIMIT, whole)
+        return cut(value, limit, whole)
 
     def log_artifact(self, path: str | PathLike[str], name: str | None = None) -> None:
         """See `Run`."""
@@ -173,10 +173,17 @@ class SpooledRun:
 def _status_after(error: BaseException) -> EndStatus:
     if isinstance(error, Interrupted | KeyboardInterrupt):
         return "KILLED"
-    if isinstance(error, SystemExit):
-        if error.code == _PREEMPTED:
+    return status_of(error.code) if isinstance(error, SystemExit) else "FAILED"
+
+
+def status_of(code: object) -> EndStatus:
+    """What the exit code of a process, or of SystemExit, says of its run."""
+    match code:
+        case exit_codes.FINISHED:
+            return "FINISHED"
+        case exit_codes.PREEMPTED:
             return "SCHEDULED"
-        if error.code in (exit_codes.stopped_by(15), exit_codes.stopped_by(2)):
+        case _ if code in (exit_codes.stopped_by(signal.SIGTERM), exit_codes.stopped_by(signal.SIGINT)):
             return "KILLED"
     return "FAILED"
 

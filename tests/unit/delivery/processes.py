@@ -55,15 +55,15 @@ class Site:
                 os.killpg(process.pid, signal.SIGKILL)  # a crew's writers too
                 process.wait()
 
-    def start(self, *arguments: str, stdout: int | None = None) -> "subprocess.Popen[str]":
-        """Python with these arguments."""
+    def start(self, *arguments: str, stdout: int | None = None, **environment: str) -> "subprocess.Popen[str]":
+        """Python with these arguments, and more variables than every process here has."""
         self._started += 1
         path = self.logs / f"{self._started:03d}"
         with path.open("w") as log:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=self.state.parent,
-                env=self._environment,
+                env={**self._environment, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log if stdout is None else stdout,
                 stderr=log,

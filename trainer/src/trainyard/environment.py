@@ -38,8 +38,18 @@ class JobEnvironment:
     """What the backends need to know, secrets apart."""
     tracking_wait_s: float = 300.0
     """Seconds that `trainyard run` waits for a tracking server that does not answer; 0 = one try."""
+    grace_s: float = 25.0
+    """Seconds after SIGTERM by which a training process must be gone."""
+    checkpoint_uri: str | None = None
+    """Directory or s3://bucket/prefix below which each run has a place for its checkpoints; None: in `state_dir`."""
     rank: int = 0
     """Of several processes that train together, the one with rank 0 records."""
+    local_rank: int = 0
+    """The same, among the processes of this pod."""
+    world_size: int = 1
+    """How many train together."""
+    job_index: int = 0
+    """Which pod of an Indexed Job this is."""
     run_uid: str | None = None
     """Of the run that this process belongs to, inside `trainyard run`."""
     mlflow_run_id: str | None = None
@@ -51,6 +61,8 @@ class JobEnvironment:
     node_name: str | None = None
     image: str | None = None
     """Reference of the container image."""
+    image_digest: str | None = None
+    """Of the image's content, where whoever makes the pod knows it."""
     git_commit: str | None = None
     """Where the code came from, for places without a repository, such as an image."""
     git_branch: str | None = None
@@ -77,18 +89,17 @@ class JobEnvironment:
         deadline_s = parse("TRAINYARD_SHIP_DEADLINE_S", "1800", seconds)
         spool_bytes = parse("TRAINYARD_SPOOL_BYTES", str(512 * 2**20), _bytes)
         wait_s = parse("TRAINYARD_TRACKING_WAIT_S", "300", seconds)
+        grace_s = parse("TRAINYARD_GRACE_S", "25", seconds)
+        checkpoint_uri = parse("TRAINYARD_CHECKPOINT_URI", "", _checkpoint_uri)
         rank = parse("RANK", "0", _rank)
+        local_rank = parse("LOCAL_RANK", "0", _rank)
+        job_index = parse("JOB_COMPLETION_INDEX", "0", _rank)
+        world_size = parse("WORLD_SIZE", "1", _world_size)
         if problems:
             raise ConfigError(*problems)
-        assert (
-            uri
-            and tracking
-            and shipper
-            and spool_bytes
-            and deadline_s is not None
-            and wait_s is not None
-            and rank is not None
-        )
+        assert uri and tracking and shipper and spool_bytes and world_size
+        assert deadline_s is not None and wait_s is not None and grace_s is not None
+        assert rank is not None and local_rank is not None and job_index is not None
         settings = {name: value for name in _PASSED_ON if (value := get(name))}
         if json_dir := get("TRAINYARD_JSON_DIR"):
             settings["TRAINYARD_JSON_DIR"] = str(Path(json_dir).absolute())
@@ -101,7 +112,12 @@ class JobEnvironment:
             spool_bytes=spool_bytes,
             backend_settings={"MLFLOW_TRACKING_URI": uri, **settings},
             tracking_wait_s=wait_s,
+            grace_s=grace_s,
+            checkpoint_uri=checkpoint_uri,
             rank=rank,
+            local_rank=local_rank,
+            world_size=world_size,
+            job_index=job_index,
             run_uid=get("TRAINYARD_RUN_UID"),
             mlflow_run_id=get("MLFLOW_RUN_ID"),
             job_uid=get("TRAINYARD_JOB_UID"),
@@ -109,6 +125,7 @@ class JobEnvironment:
             pod_name=get("TRAINYARD_POD_NAME"),
             node_name=get("TRAINYARD_NODE_NAME"),
             image=get("TRAINYARD_IMAGE"),
+            image_digest=get("TRAINYARD_IMAGE_DIGEST"),
             git_commit=get("TRAINYARD_GIT_COMMIT"),
             git_branch=get("TRAINYARD_GIT_BRANCH"),
             git_dirty=get("TRAINYARD_GIT_DIRTY"),
@@ -118,6 +135,10 @@ class JobEnvironment:
     def spools(self) -> Path:
         """Where the spools are."""
         return self.state_dir / "spool"
+
+    def checkpoints(self, run_uid: str) -> str:
+        """Where the checkpoints of a run are: a directory or an s3:// address of its own."""
+        return f"{self.checkpoint_uri or self.state_dir / 'checkpoints'}/{run_uid}"
 
 
 def read_env_file(environ: MutableMapping[str, str], folder: Path) -> None:
@@ -158,12 +179,14 @@ def without_credentials(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else uri
 
 
-def refuse_several_processes(environ: Mapping[str, str]) -> None:
-    """Training a task is one process; a second one would train and record the same thing again. Raises ConfigError."""
-    for name, highest in (("WORLD_SIZE", 1), ("RANK", 0), ("JOB_COMPLETION_INDEX", 0)):
-        value = environ.get(name, "").strip() or str(highest)
-        if not value.isdecimal() or int(value) > highest:
-            raise ConfigError(f"{name}={value}: training runs in one process on one node; use one pod per Job")
+def refuse_strangers(environ: Mapping[str, str]) -> None:
+    """Pods of one Job that do not know of each other would all train and record the same. Raises ConfigError."""
+    index = environ.get("JOB_COMPLETION_INDEX", "").strip() or "0"
+    if index != "0" and not environ.get("WORLD_SIZE", "").strip():
+        raise ConfigError(
+            f"JOB_COMPLETION_INDEX={index} without WORLD_SIZE: start the pods of a Job by `trainyard launch --nnodes N -- "
+            "trainyard train TASK`, or use a Job with one pod"
+        )
 
 
 def _tracking_uri(name: str, uri: str) -> str:
@@ -196,7 +219,24 @@ def _bytes(name: str, value: str) -> int:
     raise ConfigError(f"{name}={value}: must be a number of bytes, {4 * 2**20} or more")
 
 
+def _checkpoint_uri(name: str, value: str) -> str | None:
+    if not value:
+        return None
+    scheme, separator, rest = value.partition("://")
+    if not separator:
+        return str(Path(value).absolute())
+    if scheme == "s3" and re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?", rest):
+        return value.rstrip("/")
+    raise ConfigError(f"{name}={value}: must be a directory or s3://BUCKET/PREFIX")
+
+
 def _rank(name: str, value: str) -> int:
     if value.isdecimal():
         return int(value)
     raise ConfigError(f"{name}={value}: must be 0 or more")
+
+
+def _world_size(name: str, value: str) -> int:
+    if value.isdecimal() and int(value) > 0:
+        return int(value)
+    raise ConfigError(f"{name}={value}: must be 1 or more")

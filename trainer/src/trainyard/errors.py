@@ -4,6 +4,8 @@ TrainyardError
 +- ConfigError      the user's mistake; a retry cannot help (exit 42)
 +- TrackingError    MLflow cannot be reached by what must have its answer (exit 1)
 +- SpoolError       the record on local disk cannot be written, read or delivered (exit 1)
++- CheckpointError  a checkpoint cannot be written, or not be looked for (exit 1; in `checkpoint`)
++- DistributedError the processes that train together do not meet (exit 1; in `distributed`)
 +- Interrupted      SIGTERM or SIGINT arrived (exit 128 + signal)
 """
 

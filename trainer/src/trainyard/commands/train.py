@@ -7,7 +7,7 @@ from functools import partial
 
 from trainyard import cpu, exit_codes
 from trainyard.config import Config, configure, fields_of
-from trainyard.environment import JobEnvironment, refuse_several_processes
+from trainyard.environment import JobEnvironment, refuse_strangers
 from trainyard.errors import ConfigError
 from trainyard.interruption import Interruption
 from trainyard.tasks import TASKS, Task, find_task
@@ -50,7 +50,7 @@ def _read(task: Task, overrides: Sequence[str], environ: Mapping[str, str]) -> t
     except ConfigError as error:
         problems += error.problems
     try:
-        refuse_several_processes(environ)
+        refuse_strangers(environ)
         environment = JobEnvironment.read(environ)
     except ConfigError as error:
         problems += error.problems

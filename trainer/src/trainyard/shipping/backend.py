@@ -1,6 +1,6 @@
 """What the shipper asks of a place that records are delivered to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ class Progress(Protocol):
     """What a backend keeps between two deliveries, and over the shipper's own end."""
 
     state: dict[str, Any]
-    """Anything that JSON can hold."""
+    """Anything that JSON can hold. A process that continues the run begins with what the one before it left."""
 
     def save(self) -> None:
         """Make `state` durable now."""
@@ -33,6 +33,12 @@ class Backend(Protocol):
 
     def open(self, start: Start, spool: Path, progress: Progress) -> None:
         """Get ready. Raises Retry."""
+
+    def recorded(self) -> Mapping[str, int]:
+        """The last step of each metric that the run has there. Raises Retry.
+
+        Asked once, after `open` and before anything is delivered, of a run that a process before this one may have recorded.
+        """
 
     def deliver(self, records: Sequence[Record]) -> None:
         """Return when the records are safe there. Raises Retry.

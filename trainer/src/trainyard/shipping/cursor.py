@@ -25,6 +25,8 @@ class Cursor:
         """Values delivered so far."""
         self.warnings = 0
         self.ended = False
+        self.fence: dict[str, int] | None = None
+        """The last step of each metric that was there when delivery began: not sent again. None until that is known."""
         self.state: dict[str, Any] = {}
         self._path = folder.cursor(backend)
         self._say = say
@@ -37,7 +39,7 @@ class Cursor:
             self.position = Position(stored["segment"], stored["offset"])
             self.damage = Damage(stored["damaged_places"], stored["damaged_bytes"])
             self.points, self.warnings, self.last_ms = stored["points"], stored["warnings"], stored["last_ms"]
-            self.ended, self.state = stored["ended"], stored["state"]
+            self.ended, self.state, self.fence = stored["ended"], stored["state"], stored.get("fence")
         except (ValueError, KeyError, TypeError) as error:
             raise SpoolError(
                 f"{path} is damaged ({error}): delete it to deliver the spool to {self.backend} again"
@@ -67,6 +69,7 @@ class Cursor:
                 "points": self.points,
                 "warnings": self.warnings,
                 "ended": self.ended,
+                "fence": self.fence,
                 "state": self.state,
             },
         )

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 
 from trainyard.shipping.backend import Backend, Retry
+from trainyard.shipping.continuation import Fence, take_over
 from trainyard.shipping.cursor import Cursor
 from trainyard.spool.folder import SpoolFolder
 from trainyard.spool.reader import SpoolReader
@@ -74,7 +75,8 @@ class Delivery:
         self._deadline = deadline
         self._say = say
         self._reader = SpoolReader(folder, cursor.position, cursor.damage)
-        self._opened = False
+        self._fence: Fence | None = None
+        """None until the backend is open."""
 
     def run(self) -> None:
         """Deliver. Never raises: what goes wrong is said, and tried again until the deadline."""
@@ -107,9 +109,10 @@ class Delivery:
 
     def _once(self) -> bool:
         """Deliver one batch; whether there is more by now. Raises Retry."""
-        if not self._opened:
+        if self._fence is None:
+            take_over(self._folder, self.cursor, say=self._say)
             self._backend.open(self._start, self._folder.path, self.cursor)
-            self._opened = True
+            self._fence = Fence(self.cursor, self._backend, self._start)
         # Asked before reading: what a writer leaves behind is complete only if it was gone by then.
         gone = not self._folder.writer_alive()
         records = self._reader.read(points=_BATCH_POINTS, writer_gone=gone)
@@ -120,14 +123,17 @@ class Delivery:
         if isinstance(records[0], End):
             self._finish(records[0])
             return True
-        copy = _copy_of(records[0])
+        records = self._fence.pass_on(records)
+        copy = _copy_of(records[0]) if records else None
         if copy is None or (self._folder.path / copy).exists():
-            self._backend.deliver(records)
+            if records:
+                self._backend.deliver(records)
         else:
             self.cursor.warn(f"{copy} is gone from {self._folder.path}: somebody deleted it before it was delivered")
         measured = [record for record in records if isinstance(record, Metrics)]
         self.cursor.last_ms = max([self.cursor.last_ms, *(record.time_ms for record in measured)])
         points = sum(len(record.values) for record in measured)
+        self._fence.settle()
         self.cursor.advance(self._reader.position, self._reader.damage, points)
         if copy is not None:
             self.copies.add(copy)
@@ -145,7 +151,7 @@ class Delivery:
     def _start_over(self) -> None:
         """Go back to the cursor: what was read and not delivered is read again."""
         self._reader = SpoolReader(self._folder, self.cursor.position, self.cursor.damage)
-        self._opened = False
+        self._fence = None
         self._backend.close()
 
 

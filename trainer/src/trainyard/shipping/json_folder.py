@@ -12,7 +12,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,32 @@ class JsonFolder:
     def open(self, start: Start, spool: Path, progress: Progress) -> None:
         """See `Backend`."""
         root = Path(start.settings.get("TRAINYARD_JSON_DIR") or spool.parent.parent / "runs")
-        self._folder = root / _plain(start.experiment) / f"{_plain(start.name)}-{start.uid[:8]}"
+        self._folder = _folder(root / _plain(start.experiment), start)
         self._spool = spool
         self._state = progress.state
         with _may_come_right(self._folder):
             (self._folder / "artifacts").mkdir(parents=True, exist_ok=True)
-            self._state.setdefault("bytes", 0)
+            self._state.setdefault("bytes", _whole_lines(self._metrics) if start.continues else 0)
             self._state["folder"] = str(self._folder)
             self._run = self._read_run() or _new_run(start)
+            if self._state.get("attempt", 1) != start.attempt:
+                self._run.update(status="RUNNING", end_time_ms=None)
+                self._run["tags"].update(start.tags)
+                self._state["attempt"] = start.attempt
             with self._metrics.open("ab") as file:
                 # What came after the cursor will come again.
                 file.truncate(self._state["bytes"])
             self._write_run()
+
+    def recorded(self) -> Mapping[str, int]:
+        """See `Backend`."""
+        last: dict[str, int] = {}
+        with _may_come_right(self._folder), self._metrics.open() as lines:
+            for line in lines:
+                point = json.loads(line)
+                for key in point["metrics"]:
+                    last[key] = max(point["step"], last.get(key, point["step"]))
+        return last
 
     def deliver(self, records: Sequence[Record]) -> None:
         """See `Backend`."""
@@ -95,6 +109,19 @@ class JsonFolder:
 
     def _write_run(self) -> None:
         write_json(self._folder / "run.json", self._run, indent=2)
+
+
+def _folder(experiment: Path, start: Start) -> Path:
+    """The run's; it keeps the name that a process before this one gave it."""
+    named = experiment / f"{_plain(start.name)}-{start.uid[:8]}"
+    found = sorted(experiment.glob(f"*-{start.uid[:8]}")) if start.continues else []
+    return named if named in found or not found else found[0]
+
+
+def _whole_lines(path: Path) -> int:
+    """Bytes of the lines that were written whole."""
+    content = path.read_bytes() if path.exists() else b""
+    return content.rfind(b"\n") + 1
 
 
 def _new_run(start: Start) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from trainyard.spool.records import Start
 SEGMENT_NAME: Final = re.compile(r"(\d{8})\.spool")
 _START: Final = "start.json"
 _FORMAT: Final = 1
-_UID_NAME: Final = re.compile(r"[0-9a-f]{32}")
-_FOLDER_MODE: Final = 0o2775
+_NAME: Final = re.compile(r"([0-9a-f]{32})(?:\.(\d+))?")
+FOLDER_MODE: Final = 0o2775
 FILE_MODE: Final = 0o664
 """Group-writable: in a pod, the shipper may run under another user id of the same group."""
 
@@ -27,11 +27,12 @@ _ours: set[Path] = set()
 
 
 class SpoolFolder:
-    """The folder of one run: `<state>/spool/<uid>`."""
+    """What one process recorded of a run: `<state>/spool/<uid>`, and from the second process on `<uid>.<attempt>`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
-        self.uid = path.name
+        self.uid, _, attempt = path.name.partition(".")
+        self.attempt = int(attempt or 1)
 
     @classmethod
     def create(cls, parent: Path, start: Start) -> "tuple[SpoolFolder, int]":
@@ -40,7 +41,8 @@ class SpoolFolder:
         Raises OSError, FileExistsError among others.
         """
         parent.mkdir(parents=True, exist_ok=True)
-        hidden = parent / f".{start.uid}.{os.getpid()}"
+        path = parent / folder_name(start.uid, start.attempt)
+        hidden = parent / f".{path.name}.{os.getpid()}"
         _make(hidden)
         write_json(hidden / _START, {"format": _FORMAT, **asdict(start)})
         for name in ("artifacts", "cursors"):
@@ -48,10 +50,15 @@ class SpoolFolder:
         lock = os.open(hidden / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         os.fchmod(lock, FILE_MODE)
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        hidden.rename(parent / start.uid)
-        folder = cls(parent / start.uid)
+        hidden.rename(path)
+        folder = cls(path)
         _ours.add(folder.path)
         return folder, lock
+
+    def before(self) -> "SpoolFolder | None":
+        """What the process before this one recorded of the same run, if that is here."""
+        earlier = [each for each in attempts(self.path.parent, self.uid) if each.attempt < self.attempt]
+        return earlier[-1] if earlier else None
 
     def released(self) -> None:
         """The writer of this process has closed its lock."""
@@ -129,12 +136,22 @@ class SpoolFolder:
         shutil.rmtree(self.artifacts, ignore_errors=True)
 
 
+def folder_name(uid: str, attempt: int) -> str:
+    """Of what the process with that number recorded of the run."""
+    return uid if attempt == 1 else f"{uid}.{attempt}"
+
+
 def spools(parent: Path) -> list[SpoolFolder]:
     """Every spool in `parent`, the oldest first."""
     if not parent.is_dir():
         return []
-    found = [entry for entry in os.scandir(parent) if entry.is_dir() and _UID_NAME.fullmatch(entry.name)]
+    found = [entry for entry in os.scandir(parent) if entry.is_dir() and _NAME.fullmatch(entry.name)]
     return [SpoolFolder(Path(entry.path)) for entry in sorted(found, key=lambda entry: entry.stat().st_ctime)]
+
+
+def attempts(parent: Path, uid: str) -> list[SpoolFolder]:
+    """What processes one after the other recorded of one run, the first one first."""
+    return sorted((folder for folder in spools(parent) if folder.uid == uid), key=lambda folder: folder.attempt)
 
 
 def write_json(path: Path, content: Mapping[str, object], *, indent: int | None = None) -> None:
@@ -150,7 +167,7 @@ def write_json(path: Path, content: Mapping[str, object], *, indent: int | None 
 
 def _make(folder: Path) -> None:
     folder.mkdir()
-    folder.chmod(_FOLDER_MODE)  # mkdir's own mode is cut by the umask
+    folder.chmod(FOLDER_MODE)  # mkdir's own mode is cut by the umask
 
 
 @contextlib.contextmanager

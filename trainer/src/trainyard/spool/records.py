@@ -12,7 +12,7 @@ class Start:
     """A run begins. Not in a segment but in `start.json`, which is there as long as the spool is."""
 
     uid: str
-    """32 hex digits, chosen by us: the run is found by it in every backend."""
+    """32 hex digits, chosen by us: the run is found by it in every backend. Each pod of one Job has the same."""
     name: str
     experiment: str
     tags: Mapping[str, str]
@@ -26,6 +26,10 @@ class Start:
     """False for a script inside `trainyard run`, which ends the run itself."""
     mlflow_run_id: str | None = None
     """Of a run that exists already."""
+    attempt: int = 1
+    """Which of the processes that recorded this run one after the other, as far as this state directory knows."""
+    continues: bool = False
+    """Whether a process before this one may have recorded the run: then what its backends have is not sent again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,8 +128,13 @@ class SpoolWriter:
         """Bring everything so far onto the disk itself: from here on it survives a loss of power."""
         with self._lock:
             self._refuse_closed()
-            os.fsync(self._file)
+            file = os.dup(self._file)
             waiting, self._unsynced = self._unsynced, set()
+        # Without the lock: a training step that logs must not wait for the disk.
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
         for path in waiting:
             _sync_tree(path)
         for folder in (self.folder.artifacts, self.folder.path, self.folder.path.parent):
@@ -195,7 +200,8 @@ class SpoolWriter:
             size, lambda: _reserve(path, size, self.folder.uid, self._sequence + 1), "more records"
         )
         before = self._map, self._file, self._at
-        self._unsynced.add(path)
+        # The one before too: it may have been written to since it was last brought onto the disk.
+        self._unsynced |= {self.folder.segment(self._sequence), path} if self._sequence else {path}
         # In one statement: an exception out of a signal handler must not find half of it done.
         self._map, self._file, self._at, self._limit, self._keys, self._sequence = (
             memory,

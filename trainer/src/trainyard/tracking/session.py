@@ -8,17 +8,21 @@ import sys
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from trainyard import exit_codes, provenance
 from trainyard.environment import JobEnvironment, backends, read_env_file
 from trainyard.errors import SpoolError
 from trainyard.shipping.delivery import Deadline
 from trainyard.shipping.service import Service, start_shipping, wait_until_shipped
+from trainyard.spool import carry
+from trainyard.spool.folder import attempts
 from trainyard.spool.records import EndStatus, Start
 from trainyard.spool.space import Limits
 from trainyard.spool.writer import SpoolWriter
@@ -53,6 +57,7 @@ class Session:
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         """Raises ConfigError or SpoolError before anything is recorded."""
+        start = _continued(environment, start, say)
         if "mlflow" in start.backends:
             look_at_mlflow(environment, start.experiment, say)
         if "wandb" in start.backends:
@@ -84,7 +89,8 @@ class Session:
             return
         if status in ("KILLED", "SCHEDULED"):
             within_s = min(within_s, _INTERRUPTED_S)
-        self._leftovers.stop_within(0)
+        # They may hold what has to be delivered before this run's: an earlier part of it.
+        self._leftovers.stop_within(within_s)
         self._deadline.expire_in(within_s)
         try:
             pause = self._pause if status == "FINISHED" else time.sleep
@@ -102,15 +108,19 @@ def new_start(
     name: str | None = None,
     tags: Mapping[str, object] | None = None,
     tracking: Sequence[str] | None = None,
+    default_name: str | None = None,
     **known: str,
 ) -> Start:
-    """A run that begins now. `known`: `trainyard.*` tags besides those that the environment tells."""
-    uid = uuid.uuid4().hex
+    """A run that begins now, or goes on: each pod of a Job has the same ones.
+
+    `name`: what the user calls it, else `default_name`. `known`: `trainyard.*` tags besides those that the environment tells.
+    """
+    uid = _uid(environment, experiment, name)
     now = datetime.now(UTC)
     git = provenance.git_state(environment, Path.cwd())
     return Start(
         uid=uid,
-        name=name or f"{Path(sys.argv[0]).stem or 'python'}_{now:%Y%m%d}_{uid[:6]}",
+        name=name or default_name or f"{Path(sys.argv[0]).stem or 'python'}_{now:%Y%m%d}_{uid[:6]}",
         experiment=experiment,
         tags=provenance.tags(environment, git, **known) | {key: str(value) for key, value in (tags or {}).items()},
         time_ms=int(now.timestamp() * 1000),
@@ -119,6 +129,43 @@ def new_start(
         # Inside `trainyard run` that command ends the run, and knows its exit code.
         owner=environment.run_uid is None,
         mlflow_run_id=environment.mlflow_run_id,
+        continues=environment.job_uid is not None,
+    )
+
+
+_begun: Counter[str] = Counter()
+_RUNS: Final = uuid.UUID("7a1d8f4e-6c0b-5d6e-9a57-1f0c3d2b8e41")
+
+
+def _uid(environment: JobEnvironment, experiment: str, name: str | None) -> str:
+    """Random, but in a Job made of what its next pod will have as well: its UID, the run's names, and their how-manieth it is."""
+    if environment.job_uid is None:
+        return uuid.uuid4().hex
+    # The second one: a script inside `trainyard run` records beside that command, into a spool of its own.
+    owners = (environment.job_uid, environment.run_uid or "", str(environment.job_index))
+    key = "/".join((*owners, experiment, name or ""))
+    _begun[key] += 1
+    return uuid.uuid5(_RUNS, f"{key}/{_begun[key]}").hex
+
+
+def _continued(environment: JobEnvironment, start: Start, say: Callable[[str], None]) -> Start:
+    """`start` as the next part of what is recorded of its run, if anything is. Raises SpoolError while another process records it."""
+    if not start.continues:
+        return start
+    if not attempts(environment.spools, start.uid) and (environment.checkpoint_uri or "").startswith("s3://"):
+        # Here, since it imports torch, and most runs have no checkpoint in S3.
+        from trainyard.checkpoint import saved_record
+
+        if record := saved_record(environment.checkpoints(start.uid), say):
+            carry.unpack(environment.spools, start.uid, record)
+    earlier = attempts(environment.spools, start.uid)
+    if not earlier:
+        return start
+    if earlier[-1].writer_alive():
+        raise SpoolError(f"another process records run {start.name} in {earlier[-1].path}: wait for its end")
+    number = earlier[-1].attempt + 1
+    return replace(
+        start, name=earlier[-1].start().name, attempt=number, tags={**start.tags, "trainyard.attempt": str(number)}
     )
 
 

@@ -35,6 +35,7 @@ class SpooledRun:
         self, writer: SpoolWriter, *, name: str, on_end: Callable[[EndStatus], None], warn: Callable[[str], None]
     ) -> None:
         self.uid = writer.folder.uid
+        self.folder = writer.folder
         self.name = name
         self._writer = writer
         self._on_end = on_end

@@ -57,6 +57,9 @@ class MlflowApi(Protocol):
     def get_run(self, run_id: str) -> MlflowRun:
         """An existing run."""
 
+    def latest_steps(self, run_id: str) -> Mapping[str, int]:
+        """The highest step of each metric of the run."""
+
     def update_run(self, run_id: str, status: EndStatus | str, end_time_ms: int | None) -> None:
         """Set the state."""
 

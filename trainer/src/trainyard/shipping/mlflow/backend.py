@@ -26,10 +26,19 @@ class MlflowBackend:
         self._api, self._http = _connect(start.settings["MLFLOW_TRACKING_URI"])
         try:
             self._run = self._find_or_create()
+            if progress.state.get("attempt", 1) != start.attempt:
+                _take_up(self._api, self._run, start)
         except Refused as refused:
             raise Retry(f"MLflow does not take run {start.name}: {refused}") from refused
-        progress.state["run_id"] = self._run.run_id
+        progress.state.update(run_id=self._run.run_id, attempt=start.attempt)
         progress.save()
+
+    def recorded(self) -> Mapping[str, int]:
+        """See `Backend`."""
+        try:
+            return self._api.latest_steps(self._run.run_id)
+        except Refused as refused:
+            raise Retry(f"MLflow does not show run {self._start.name}: {refused}") from refused
 
     def deliver(self, records: Sequence[Record]) -> None:
         """See `Backend`."""
@@ -135,8 +144,9 @@ class MlflowBackend:
 
     def _model(self, record: Model) -> LoggedModel:
         try:
-            found = self._api.find_model(self._run.experiment_id, self._run.run_id, record.folder)
-            return found or self._api.create_model(self._run, record.name, record.folder)
+            identity = _identity(record)
+            found = self._api.find_model(self._run.experiment_id, self._run.run_id, identity)
+            return found or self._api.create_model(self._run, record.name, identity)
         except Refused as refused:
             raise Retry(f"MLflow does not take model {record.name}: {refused}") from refused
 
@@ -156,9 +166,21 @@ def _find_or_create(api: MlflowApi, start: Start) -> MlflowRun:
     # Looked for at every attempt: the answer to a create may have been lost, or the shipper killed.
     found = api.find_run(experiment, start.uid)
     if found is not None:
-        api.update_run(found.run_id, "RUNNING", None)
+        _take_up(api, found, start)
         return found
     return api.create_run(experiment, start.name, start.time_ms, {**start.tags, UID_TAG: start.uid})
+
+
+def _identity(record: Model) -> str:
+    """What a model is found by when it is sent again. With a step also by a process that continues the run and makes it again."""
+    return f"{record.name}@{record.step}" if record.step else record.folder
+
+
+def _take_up(api: MlflowApi, run: MlflowRun, start: Start) -> None:
+    """Go on with a run that exists; its tags tell of the process that does now."""
+    api.update_run(run.run_id, "RUNNING", None)
+    if start.owner:
+        api.log_batch(run.run_id, (), {}, start.tags)
 
 
 def _point_to(mlmodel: Path, model: LoggedModel, run_id: str) -> None:

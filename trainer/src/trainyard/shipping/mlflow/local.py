@@ -61,6 +61,13 @@ class LocalMlflow:
         with _translated():
             return _run(self._client.get_run(run_id))
 
+    def latest_steps(self, run_id: str) -> Mapping[str, int]:
+        """See `MlflowApi`."""
+        with _translated():
+            # Its entity for people has values only.
+            metrics = self._client.get_run(run_id).data.to_proto().metrics
+        return {metric.key: metric.step for metric in metrics}
+
     def update_run(self, run_id: str, status: EndStatus | str, end_time_ms: int | None) -> None:
         """See `MlflowApi`."""
         with _translated():

@@ -91,6 +91,11 @@ class RestMlflow:
         """See `MlflowApi`."""
         return _run(self._http.call("GET", "2.0/mlflow/runs/get", run_id=run_id)["run"]["info"])
 
+    def latest_steps(self, run_id: str) -> Mapping[str, int]:
+        """See `MlflowApi`."""
+        data = self._http.call("GET", "2.0/mlflow/runs/get", run_id=run_id)["run"]["data"]
+        return {metric["key"]: int(metric["step"]) for metric in data.get("metrics", ())}
+
     def update_run(self, run_id: str, status: EndStatus | str, end_time_ms: int | None) -> None:
         """See `MlflowApi`."""
         ended = {} if end_time_ms is None else {"end_time": end_time_ms}

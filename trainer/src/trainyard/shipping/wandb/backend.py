@@ -59,9 +59,16 @@ class WandbBackend:
         self._entity = options.entity
         self._state.setdefault("rows", 0)
         self._state.setdefault("params", {})
-        self._state.setdefault("tags", dict(start.tags))
+        self._state.setdefault("steps", {})
+        if self._state.get("attempt") != start.attempt:
+            self._state.update(attempt=start.attempt, tags={**self._state.get("tags", {}), **start.tags})
         if self._online:
             self._server.run_status(start.uid, self._entity)  # says best what is wrong with key or address
+
+    def recorded(self) -> Mapping[str, int]:
+        """See `Backend`. As far as this state directory knows: the server only tells how many rows there are."""
+        steps: dict[str, int] = self._state["steps"]
+        return steps
 
     def deliver(self, records: Sequence[Record]) -> None:
         """See `Backend`."""
@@ -78,6 +85,8 @@ class WandbBackend:
                 case Model():
                     self._send_model(record)
         self._state["rows"] += len(measured)
+        for record in measured:
+            self._state["steps"].update((key, record.step) for key, _ in record.values)
 
     def finish(self, end: End) -> None:
         """See `Backend`. Whoever owns the run ends it."""

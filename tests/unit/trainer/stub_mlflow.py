@@ -57,7 +57,10 @@ class StubMlflow:
                 del self.runs[body["run_id"]]
                 return {}
             case "runs/get":
-                return {"run": {"info": self.runs[body["run_id"]]["info"], "data": {}}}
+                outputs = [{"model_id": each} for each in self.outputs]
+                return {
+                    "run": {"info": self.runs[body["run_id"]]["info"], "data": {}, "outputs": {"model_outputs": outputs}}
+                }
             case "runs/update":
                 self.runs[body["run_id"]].update(status=body["status"])
                 return {}
@@ -83,7 +86,10 @@ class StubMlflow:
             case "PATCH", ["logged-models", model_id]:
                 self.models[model_id]["status"] = body["status"]
             case "POST", ["runs", "outputs"]:
-                self.outputs |= {each["model_id"] for each in body["models"]}
+                new = {each["model_id"] for each in body["models"]}
+                if new & self.outputs:
+                    raise ValueError("UNIQUE constraint failed")
+                self.outputs |= new
             case "POST", ["registered-models", "create"]:
                 if body["name"] in self.registered:
                     raise FileExistsError(body["name"])
@@ -91,7 +97,8 @@ class StubMlflow:
             case "GET", ["model-versions", "search"]:
                 (name,) = self.registered
                 found = [
-                    {"version": str(at), "model_id": each} for at, each in enumerate(self.registered[name], start=1)
+                    {"version": str(at), "source": f"models:/{each}"}
+                    for at, each in enumerate(self.registered[name], start=1)
                 ]
                 return {"model_versions": found}
             case "POST", ["model-versions", "create"]:
@@ -141,6 +148,8 @@ def serving(stub: StubMlflow) -> Iterator[StubMlflow]:
                     answer = (200, "application/json", json.dumps(stub.handle(self.command, parts.path, body)))
                 except FileExistsError as there:
                     answer = refusal(400, "RESOURCE_ALREADY_EXISTS", str(there))
+                except ValueError as wrong:
+                    answer = refusal(400, "BAD_REQUEST", str(wrong))
                 except KeyError as missing:
                     answer = refusal(404, "RESOURCE_DOES_NOT_EXIST", str(missing))
                 if stub.lose_answer_to and parts.path.endswith(stub.lose_answer_to):

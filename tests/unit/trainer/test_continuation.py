@@ -3,7 +3,9 @@
 import json
 import shutil
 import signal
+import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from trainyard.spool.records import Start
 from trainyard.tracking.run import NoRun
 from trainyard.tracking.session import Session
 
+from tests.kind.wandb_server.server import Server
 from tests.unit.trainer.conftest import Ended, Laptop
 
 JOB = {"TRAINYARD_JOB_UID": "8d1f", "TRAINYARD_TRACKING": "json,mlflow"}
@@ -36,6 +39,16 @@ with trainyard.run("steps", params={"lr": 0.1}, tags={"end": end}) as run:
         raise RuntimeError("the bug")
     sys.exit(int(end))
 """
+
+
+@pytest.fixture
+def wandb() -> Iterator[Server]:
+    server = Server()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield server
+    assert server.store.unknown_operations == []
+    server.shutdown()
+    server.server_close()
 
 
 def log(laptop: Laptop, first: int, last: int, end: str, **environment: str) -> Ended:
@@ -100,6 +113,28 @@ def test_what_was_not_delivered_comes_first(laptop: Laptop) -> None:
     assert_whole(laptop, 40)
 
 
+@pytest.mark.parametrize("end", ["75", "kill"])
+def test_a_run_goes_on_in_wandb(laptop: Laptop, wandb: Server, end: str) -> None:
+    environment = {
+        "TRAINYARD_TRACKING": "wandb,json",
+        "WANDB_MODE": "online",
+        "WANDB_BASE_URL": wandb.store.public_url,
+        "WANDB_API_KEY": wandb.store.key,
+    }
+    log(laptop, 1, 25, end, WAIT_S="4", **environment)
+    ended = log(laptop, 21, 40, "0", **environment)
+    assert ended.code == 0, ended.stderr
+    (run,) = wandb.store.as_json()["runs"].values()
+    rows = Counter(
+        (key, row["trainyard/step"], value)
+        for row in run["history"]
+        for key, value in row.items()
+        if key in expected(40)
+    )
+    assert rows == Counter((key, *point) for key, those in expected(40).items() for point in those.elements())
+    assert run["state"] == "finished"
+
+
 def test_a_lost_state_directory_is_made_up_for_by_what_the_backends_have(laptop: Laptop) -> None:
     elsewhere = {"TRAINYARD_JSON_DIR": str(laptop.folder / "runs")}
     assert log(laptop, 1, 25, "75", **elsewhere).code == 75
@@ -131,6 +166,24 @@ def test_runs_of_one_process_are_told_apart_and_found_again(laptop: Laptop) -> N
     runs = laptop.runs("trials")
     assert sorted(run.data.metrics["trial"] for run in runs) == [0, 1, 2]
     assert {run.data.tags["trainyard.attempt"] for run in runs} == {"2"}
+
+
+def test_a_model_that_is_made_again_is_one_version(laptop: Laptop) -> None:
+    script = """
+        import numpy as np
+        import torch
+        import trainyard
+        torch.manual_seed(0)
+        with trainyard.run("models") as run:
+            model = torch.nn.Linear(3, 1)
+            run.log_model(model, input_example=np.zeros((2, 3), np.float32), register="line", alias="champion", step=7)
+    """
+    for _ in range(2):
+        ended = laptop.script(script, **{**JOB, "TRAINYARD_TRACKING": "mlflow"})
+        assert ended.code == 0, ended.stderr
+        assert "could not be registered" not in ended.stderr
+    (version,) = laptop.client.search_model_versions("name = 'line'")
+    assert laptop.client.get_model_version_by_alias("line", "champion").version == version.version
 
 
 def test_pods_of_one_job_that_do_not_train_together_have_their_own_runs(laptop: Laptop) -> None:

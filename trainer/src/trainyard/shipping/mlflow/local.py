@@ -113,17 +113,21 @@ class LocalMlflow:
         """See `MlflowApi`."""
         with _translated():
             self._client.finalize_logged_model(model.model_id, "READY")
-            self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
+            outputs = self._client.get_run(run_id).outputs
+            # MLflow refuses a second time.
+            if model.model_id not in {each.model_id for each in (outputs.model_outputs if outputs else ())}:
+                self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
 
     def register(self, name: str, model: LoggedModel, run_id: str) -> str:
         """See `MlflowApi`."""
         with _translated():
             with _unless_it_exists():
                 self._client.create_registered_model(name)
-            for version in self._client.search_model_versions(f"name = '{name}' AND run_id = '{run_id}'"):
-                if version.model_id == model.model_id:
-                    return str(version.version)
             source = f"models:/{model.model_id}"
+            for version in self._client.search_model_versions(f"name = '{name}' AND run_id = '{run_id}'"):
+                # MLflow's store keeps no model_id of a version.
+                if version.source == source:
+                    return str(version.version)
             return str(self._client.create_model_version(name, source, run_id=run_id, model_id=model.model_id).version)
 
     def set_alias(self, name: str, alias: str, version: str) -> None:

@@ -152,8 +152,12 @@ class RestMlflow:
         """See `MlflowApi`."""
         path = f"2.0/mlflow/logged-models/{model.model_id}"
         self._http.call("PATCH", path, {"model_id": model.model_id, "status": "LOGGED_MODEL_READY"})
-        outputs = [{"model_id": model.model_id, "step": step}]
-        self._http.call("POST", "2.0/mlflow/runs/outputs", {"run_id": run_id, "models": outputs})
+        run = self._http.call("GET", "2.0/mlflow/runs/get", run_id=run_id)["run"]
+        outputs = run.get("outputs", {}).get("model_outputs", ())
+        # MLflow refuses a second time.
+        if model.model_id not in {each["model_id"] for each in outputs}:
+            new = [{"model_id": model.model_id, "step": step}]
+            self._http.call("POST", "2.0/mlflow/runs/outputs", {"run_id": run_id, "models": new})
 
     def register(self, name: str, model: LoggedModel, run_id: str) -> str:
         """See `MlflowApi`."""
@@ -165,10 +169,12 @@ class RestMlflow:
         found = self._http.call(
             "GET", "2.0/mlflow/model-versions/search", filter=f"name = {json.dumps(name)} AND run_id = '{run_id}'"
         )
+        source = f"models:/{model.model_id}"
         for version in found.get("model_versions", ()):
-            if version.get("model_id") == model.model_id:
+            # MLflow's store keeps no model_id of a version.
+            if version["source"] == source:
                 return str(version["version"])
-        body = {"name": name, "source": f"models:/{model.model_id}", "run_id": run_id, "model_id": model.model_id}
+        body = {"name": name, "source": source, "run_id": run_id, "model_id": model.model_id}
         return str(self._http.call("POST", "2.0/mlflow/model-versions/create", body)["model_version"]["version"])
 
     def set_alias(self, name: str, alias: str, version: str) -> None:

@@ -27,16 +27,20 @@ BIG_JOB: dict[str, Any] = {
     "tracking": "json,mlflow,wandb",
     "shipperResources": {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"cpu": 1, "memory": "1Gi"}},
     "nodes": 4,
+    "processesPerNode": 4,
     "env": {"NCCL_DEBUG": "WARN"},
     "envFromSecrets": ["wandb"],
     "shmSize": "16Gi",
     "tmpSize": "100Gi",
     "stateSize": "20Gi",
     "checkpoint": {"size": "500Gi", "storageClass": "shared"},
+    "checkpointUri": "s3://team/checkpoints",
     "deadlineSeconds": 604800,
     "retries": 10,
     "gracePeriodSeconds": 1800,
+    "ttlSeconds": 86400,
     "queue": "gpus",
+    "priorityClass": "research",
     "nodeSelector": {"example.com/gpu": "mi300"},
     "tolerations": [{"key": "team", "operator": "Equal", "value": "ml", "effect": "NoSchedule"}],
 }
@@ -48,6 +52,7 @@ assert len(LONGEST_RELEASE) == 53
 JOBS: dict[str, Any] = {
     "plain": {"args": ["train", "digits"]},
     "big": BIG_JOB,
+    "from-anywhere": {"args": ["train", "lm"], "gpus": 2, "checkpointUri": "s3://team"},
     "a-job-with-thirty-characters-x": {"args": ["train", "digits"], "nodes": 1000, "checkpoint": {"size": "1Gi"}},
 }
 

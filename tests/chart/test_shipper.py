@@ -9,7 +9,7 @@ from manifests import CHART, NAMESPACE, Object, RenderError, Scenario, container
 from scenarios import BIG_JOB, JOBS, SCENARIOS
 
 PLAIN: dict[str, Any] = {"args": ["train", "digits"]}
-OWN = {"trainer": {"TRAINYARD_SHIPPER"}, "shipper": {"TRAINYARD_SHIP_GRACE_S"}}
+OWN = {"trainer": {"TRAINYARD_SHIPPER", "TRAINYARD_GRACE_S"}, "shipper": {"TRAINYARD_SHIP_GRACE_S"}}
 """Variables that only one of the two has."""
 
 
@@ -64,8 +64,9 @@ def test_environment_is_the_trainers(job: dict[str, Any]) -> None:
         name: set(variables(spec)) - set(variables(other))
         for name, spec, other in [("trainer", trainer, shipper), ("shipper", shipper, trainer)]
     }
-    assert own == OWN
-    both = set(variables(trainer)) - OWN["trainer"]
+    checkpoints = {"TRAINYARD_CHECKPOINT_URI"} if "checkpointUri" in job else set()
+    assert own == {**OWN, "trainer": OWN["trainer"] | checkpoints}
+    both = set(variables(trainer)) - own["trainer"]
     assert {n: variables(trainer)[n] for n in both} == {n: variables(shipper)[n] for n in both}
     assert set(job.get("env", {})) <= both
 
@@ -85,11 +86,16 @@ def test_both_share_the_state_and_not_the_scratch_space() -> None:
         assert environment(container(job, name))["TRAINYARD_STATE_DIR"] == "/state"
 
 
-@pytest.mark.parametrize(("grace", "left"), [(10, "5"), (86400, "86395")])
-def test_it_gives_up_before_it_is_killed(grace: int, left: str) -> None:
+@pytest.mark.parametrize(
+    ("grace", "program", "shipper"), [(10, "5", "5"), (20, "5", "15"), (21, "6", "16"), (86400, "86385", "86395")]
+)
+def test_each_gives_up_before_it_is_killed(grace: int, program: str, shipper: str) -> None:
+    """The program first, and its launcher 5 seconds after it: the shipper is told to stop when both are gone."""
     job = render({**PLAIN, "gracePeriodSeconds": grace})
     assert pod_spec(job)["terminationGracePeriodSeconds"] == grace
-    assert environment(container(job, "shipper"))["TRAINYARD_SHIP_GRACE_S"] == left
+    assert environment(container(job, "trainer"))["TRAINYARD_GRACE_S"] == program
+    assert environment(container(job, "shipper"))["TRAINYARD_SHIP_GRACE_S"] == shipper
+    assert int(program) + 5 <= grace
 
 
 def test_it_outlives_a_server_that_restarts() -> None:
@@ -119,7 +125,13 @@ def test_json_alone_needs_a_volume() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted({*variables(container(render({**PLAIN, "nodes": 2}), "trainer")), *OWN["shipper"]})
+    "name",
+    sorted(
+        {
+            *variables(container(render({**PLAIN, "nodes": 2, "checkpointUri": "s3://team"}), "trainer")),
+            *OWN["shipper"],
+        }
+    ),
 )
 def test_no_variable_of_the_chart_can_be_set_twice(name: str) -> None:
     """Every variable that the chart sets is known to the refusal, which says where."""

@@ -66,6 +66,7 @@ def test_environment_is_the_contract() -> None:
         "TRAINYARD_STATE_DIR": "/state",
         "TRAINYARD_TRACKING": "mlflow",
         "TRAINYARD_SHIPPER": "sidecar",
+        "TRAINYARD_GRACE_S": "585",
         "HOME": "/tmp",
         "EPOCHS": "10",
     }
@@ -81,20 +82,96 @@ def test_no_training_pod_holds_database_or_store_keys() -> None:
 
 
 def test_failures_are_told_apart() -> None:
-    """Disruptions do not count, 42 ends the Job, the rest counts; a pod is replaced when it is gone."""
+    """Disruptions and 75 do not count, 42 ends the Job, the rest counts; a pod is replaced when it is gone."""
     spec = render({**PLAIN, "retries": 7})["spec"]
     assert spec["podFailurePolicy"]["rules"] == [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "Ignore", "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [75]}},
         {"action": "FailJob", "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [42]}},
     ]
-    assert spec["backoffLimit"] == 7
+    assert spec["backoffLimit"] == 7 and "backoffLimitPerIndex" not in spec
     assert spec["podReplacementPolicy"] == "Failed"
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_failures_of_nodes_are_counted_apart() -> None:
+    """They fail together: counted in one, two pods would use up the retries twice as fast and wait four times as long."""
+    spec = render({**PLAIN, "nodes": 2, "retries": 7})["spec"]
+    assert (spec["backoffLimitPerIndex"], spec["maxFailedIndexes"]) == (7, 0) and "backoffLimit" not in spec
 
 
 def test_zero_is_a_value() -> None:
     """retries: 0 is not mistaken for the default."""
     assert render({**PLAIN, "retries": 0})["spec"]["backoffLimit"] == 0
+    assert render({**PLAIN, "nodes": 2, "retries": 0})["spec"]["backoffLimitPerIndex"] == 0
+
+
+LAUNCHES: dict[str, tuple[dict[str, Any], list[str] | None]] = {
+    "one process": ({}, None),
+    "one GPU": ({"gpus": 1}, None),
+    "a process per GPU": ({"gpus": 2}, ["1", "2", "trainyard"]),
+    "all GPUs in one process": ({"gpus": 2, "processesPerNode": 1}, None),
+    "two processes on CPUs": ({"processesPerNode": 2}, ["1", "2", "trainyard"]),
+    "two nodes": ({"nodes": 2}, ["2", "1", "trainyard"]),
+    "two nodes with GPUs": ({"nodes": 2, "gpus": 8}, ["2", "8", "trainyard"]),
+    "fewer processes than GPUs": ({"nodes": 2, "gpus": 8, "processesPerNode": 4}, ["2", "4", "trainyard"]),
+    "a launcher of its own": ({"nodes": 2, "gpus": 8, "processesPerNode": 0}, None),
+    "a command": ({"nodes": 2, "command": ["python3", "train.py"]}, ["2", "1", "python3", "train.py"]),
+    "an image of its own": (
+        {"gpus": 2, "image": "example.com/a:1", "command": ["train"]},
+        ["1", "2", "train"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("job", "launch"), LAUNCHES.values(), ids=LAUNCHES.keys())
+def test_launcher_off_and_on(job: dict[str, Any], launch: list[str] | None) -> None:
+    """Several processes are started by the launcher, which gets the numbers of nodes and processes, and the command."""
+    spec = trainer(render({**PLAIN, **job}))
+    assert spec["args"] == PLAIN["args"]
+    if launch is None:
+        assert "command" not in spec
+    else:
+        nodes, processes, *command = launch
+        launcher = ["trainyard", "launch", "--nnodes", nodes, "--nproc-per-node", processes, "--"]
+        assert spec["command"] == [*launcher, *command]
+
+
+def test_a_program_that_launches_itself_starts_as_it_is() -> None:
+    job = {"image": "example.com/a:1", "command": ["torchrun"], "args": ["train.py"], "nodes": 2, "processesPerNode": 0}
+    spec = trainer(render(job))
+    assert (spec["command"], spec["args"]) == (["torchrun"], ["train.py"])
+    assert "MASTER_ADDR" in environment(spec)
+    entrypoint = trainer(render({**job, "command": []}))
+    assert "command" not in entrypoint
+
+
+def test_checkpoints_in_s3_off_and_on() -> None:
+    """Only the program reads the address; no volume comes with it, and one beside it holds the spool."""
+    assert "TRAINYARD_CHECKPOINT_URI" not in environment(trainer(render(PLAIN)))
+    job = {**PLAIN, "checkpointUri": "s3://team/runs", "envFromSecrets": ["keys"]}
+    rendered = render(job)
+    assert environment(trainer(rendered))["TRAINYARD_CHECKPOINT_URI"] == "s3://team/runs"
+    assert {"secretRef": {"name": "keys"}} in trainer(rendered)["envFrom"]
+    assert "TRAINYARD_CHECKPOINT_URI" not in environment(container(rendered, "shipper"))
+    assert "emptyDir" in volume(rendered, "state")
+    both = render({**job, "checkpoint": {"size": "1Gi"}})
+    assert "persistentVolumeClaim" in volume(both, "state")
+    assert environment(trainer(both))["TRAINYARD_CHECKPOINT_URI"] == "s3://team/runs"
+
+
+def test_priority_off_and_on() -> None:
+    assert "priorityClassName" not in pod_spec(render(PLAIN))
+    assert pod_spec(render({**PLAIN, "priorityClass": "research"}))["priorityClassName"] == "research"
+
+
+def test_time_to_live_off_and_on() -> None:
+    """It may change while the Job exists, and is no reason to train again."""
+    assert "ttlSecondsAfterFinished" not in render(PLAIN)["spec"]
+    day = render({**PLAIN, "ttlSeconds": 31536000})
+    assert day["spec"]["ttlSecondsAfterFinished"] == 31536000
+    assert isinstance(day["spec"]["ttlSecondsAfterFinished"], int), "Kubernetes refuses 3.1536e+07"
+    assert day["metadata"]["name"] == name(PLAIN)
 
 
 def test_deadline_off_and_on() -> None:
@@ -172,7 +249,7 @@ def test_checkpoint_volume(nodes: int, checkpoint: dict[str, str], mode: str) ->
 
 
 def test_checkpoint_volume_is_the_same_for_every_spec() -> None:
-    """A changed Job goes on from the checkpoints of the one before; so does a Job that was switched off."""
+    """A changed Job finds the volume of the one before, where its runs have folders of their own; so does one switched off."""
     first = {**PLAIN, "checkpoint": {"size": "5Gi"}}
     other = {**first, "args": ["train", "digits", "--set", "lr=0.1"]}
     assert name(first) != name(other)
@@ -216,16 +293,19 @@ CHANGES: dict[str, dict[str, Any]] = {
     "tracking": {"tracking": "mlflow,wandb"},
     "shipperResources": {"shipperResources": {"requests": {"cpu": "2", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}},
     "nodes": {"nodes": 2},
+    "processesPerNode": {"processesPerNode": 2},
     "env": {"env": {"EPOCHS": "2"}},
     "envFromSecrets": {"envFromSecrets": ["wandb"]},
     "shmSize": {"shmSize": "2Gi"},
     "tmpSize": {"tmpSize": "2Gi"},
     "stateSize": {"stateSize": "2Gi"},
     "checkpoint": {"checkpoint": {"size": "1Gi"}},
+    "checkpointUri": {"checkpointUri": "s3://team"},
     "deadlineSeconds": {"deadlineSeconds": 60},
     "retries": {"retries": 0},
     "gracePeriodSeconds": {"gracePeriodSeconds": 10},
     "queue": {"queue": "gpus"},
+    "priorityClass": {"priorityClass": "research"},
     "nodeSelector": {"nodeSelector": {"disk": "fast"}},
     "tolerations": {"tolerations": [{"key": "team", "operator": "Exists"}]},
 }
@@ -239,7 +319,7 @@ def test_changed_spec_makes_a_new_job(change: dict[str, Any]) -> None:
 def test_every_key_of_a_job_is_tried() -> None:
     """A key added to the chart is added here, or to the few that change no spec by themselves."""
     keys = set(yaml.safe_load((CHART / "values.yaml").read_text())["trainingDefaults"])
-    assert keys == set(CHANGES) | {"enabled", "gpuResource"}
+    assert keys == set(CHANGES) | {"enabled", "gpuResource", "ttlSeconds"}
 
 
 def test_new_trainer_image_makes_a_new_job() -> None:
@@ -255,9 +335,10 @@ def test_new_trainer_image_makes_a_new_job() -> None:
         {"client": {"wandbBaseUrl": "https://wandb.example.com"}},
         {"images": {"mlflow": {"tag": "1.1"}}},
         {"trainingJobs": {"demo": PLAIN, "other": {**PLAIN, "gpus": 1}}},
-        {"trainingJobs": {"demo": {**PLAIN, "retries": 3}}},
+        {"trainingJobs": {"demo": {**PLAIN, "retries": 3, "processesPerNode": "auto", "checkpointUri": ""}}},
+        {"trainingJobs": {"demo": {**PLAIN, "priorityClass": "", "processesPerNode": 1}}},
     ],
-    ids=["server", "client", "server's image", "another job", "default said aloud"],
+    ids=["server", "client", "server's image", "another job", "defaults said aloud", "what the default comes to"],
 )
 def test_unchanged_spec_is_the_same_job(values: dict[str, Any]) -> None:
     """Nothing but its own spec makes a Job run again."""

@@ -66,6 +66,21 @@ SCHEMA_REFUSES: list[tuple[dict[str, Any], str]] = [
     ({"trainingJobs": {"a": {"gpus": -1}}}, "/trainingJobs/a/gpus"),
     ({"trainingJobs": {"a": {"gpuResource": "gpu"}}}, "/trainingJobs/a/gpuResource"),
     ({"trainingJobs": {"a": {"nodes": 0}}}, "/trainingJobs/a/nodes"),
+    ({"trainingJobs": {"a": {"processesPerNode": -1}}}, "/trainingJobs/a/processesPerNode"),
+    ({"trainingJobs": {"a": {"processesPerNode": 1.5}}}, "/trainingJobs/a/processesPerNode"),
+    ({"trainingJobs": {"a": {"processesPerNode": "2"}}}, "/trainingJobs/a/processesPerNode"),
+    ({"trainingJobs": {"a": {"processesPerNode": "all"}}}, "/trainingJobs/a/processesPerNode"),
+    ({"trainingDefaults": {"processesPerNode": None}}, "missing property 'processesPerNode'"),
+    ({"trainingJobs": {"a": {"checkpointUri": "/data"}}}, "/trainingJobs/a/checkpointUri"),
+    ({"trainingJobs": {"a": {"checkpointUri": "https://s3.example.com/team"}}}, "/trainingJobs/a/checkpointUri"),
+    ({"trainingJobs": {"a": {"checkpointUri": "s3://Team"}}}, "/trainingJobs/a/checkpointUri"),
+    ({"trainingJobs": {"a": {"checkpointUri": "s3://"}}}, "/trainingJobs/a/checkpointUri"),
+    ({"trainingJobs": {"a": {"checkpointUri": "s3://team//x"}}}, "/trainingJobs/a/checkpointUri"),
+    ({"trainingDefaults": {"checkpointUri": None}}, "missing property 'checkpointUri'"),
+    ({"trainingJobs": {"a": {"ttlSeconds": -1}}}, "/trainingJobs/a/ttlSeconds"),
+    ({"trainingJobs": {"a": {"ttlSeconds": "1h"}}}, "/trainingJobs/a/ttlSeconds"),
+    ({"trainingJobs": {"a": {"priorityClass": "High"}}}, "/trainingJobs/a/priorityClass"),
+    ({"trainingDefaults": {"priorityClass": None}}, "missing property 'priorityClass'"),
     ({"trainingJobs": {"a": {"args": "train digits"}}}, "/trainingJobs/a/args"),
     ({"trainingJobs": {"a": {"image": "untagged"}}}, "/trainingJobs/a/image"),
     ({"trainingJobs": {"a": {"env": {"EPOCHS": 3}}}}, "/trainingJobs/a/env/EPOCHS"),
@@ -169,6 +184,20 @@ REFUSALS: dict[str, tuple[Scenario, str]] = {
         Scenario(values=job(nodes=2, checkpoint={"size": "1Gi", "accessMode": "ReadWriteOncePod"})),
         "trainingJobs.a.nodes=2 and trainingJobs.a.checkpoint.accessMode=ReadWriteOncePod: all pods but one would wait",
     ),
+    "checkpoints in two places": (
+        Scenario(values=job(env={"TRAINYARD_CHECKPOINT_URI": "s3://team"})),
+        "trainingJobs.a.env.TRAINYARD_CHECKPOINT_URI: the chart sets this variable from trainingJobs.a.checkpointUri",
+    ),
+    "launcher for an image whose program nobody knows": (
+        Scenario(values=job(image="example.com/a:1", nodes=2)),
+        "trainingJobs.a.nodes=2, trainingJobs.a.gpus=0 and trainingJobs.a.processesPerNode=auto need `trainyard launch`, "
+        'which starts a command and cannot know the entrypoint of trainingJobs.a.image="example.com/a:1". Say what to '
+        "start in trainingJobs.a.command, for example [trainyard], or set trainingJobs.a.processesPerNode=0",
+    ),
+    "two processes on one GPU": (
+        Scenario(values=job(gpus=1, processesPerNode=2)),
+        "trainingJobs.a.processesPerNode=2 and trainingJobs.a.gpus=1: NCCL refuses two processes on one GPU. Set",
+    ),
     "release that begins with a digit": (Scenario(release="1st"), 'release name "1st" begins with a digit'),
 }
 
@@ -208,7 +237,7 @@ SPECIAL: dict[str, tuple[dict[str, Any], Any]] = {
     "postgres.sharedBuffers": (EMBEDDED, "99MB"),
     "trainingJobs": ({}, {"a": FULL_JOB}),
     "trainingDefaults.enabled": (EMBEDDED, False),
-    "trainingDefaults.image": (EMBEDDED, "example.com/a:1"),
+    "trainingDefaults.image": ({"trainingJobs": {"a": {"args": ["train"]}}}, "example.com/a:1"),
     "trainingDefaults.command": (EMBEDDED, ["python3"]),
     "trainingDefaults.args": ({"trainingJobs": {"a": {"image": "example.com/a:1"}}}, ["train"]),
     "trainingDefaults.gpuResource": (EMBEDDED, "amd.com/gpu"),
@@ -219,6 +248,8 @@ SPECIAL: dict[str, tuple[dict[str, Any], Any]] = {
     "trainingDefaults.checkpoint": ({"trainingJobs": {"a": {"args": ["train"]}}}, {"size": "1Gi"}),
     "trainingDefaults.nodes": ({"trainingJobs": {"a": {"args": ["train"]}}}, 2),
     "trainingDefaults.gpus": ({"trainingJobs": {"a": {"args": ["train"]}}}, 2),
+    "trainingDefaults.processesPerNode": (EMBEDDED, 0),
+    "trainingDefaults.checkpointUri": (EMBEDDED, "s3://team"),
     "trainingDefaults.nodeSelector": (EMBEDDED, {"disk": "fast"}),
     "trainingDefaults.tolerations": (EMBEDDED, [{"key": "team", "operator": "Exists"}]),
 }
@@ -354,3 +385,14 @@ def test_notes_say_what_uninstall_keeps() -> None:
         assert f"  {claim}\n" in notes
     assert "port-forward service/trainyard-mlflow 5000" in notes
     assert "trainyard.dev/name=a" in notes and "trainyard.dev/name=off" not in notes
+    assert "ttlSeconds" not in notes
+
+
+def test_notes_warn_of_jobs_that_would_run_again() -> None:
+    """A Job that Kubernetes has deleted is one that Helm makes."""
+    passing = {**FULL_JOB, "ttlSeconds": 3600}
+    jobs = {"kept": FULL_JOB, "one": passing, "two": passing, "off": {**passing, "enabled": False}}
+    command = ["install", "trainyard", str(CHART), "--namespace", "ml", "--dry-run=client", "--values", "-"]
+    notes = helm(*command, stdin=json.dumps({"trainingJobs": jobs})).partition("NOTES:")[2]
+    (line,) = [line for line in notes.splitlines() if "before the next one:" in line]
+    assert line.endswith(": one, two")

@@ -74,7 +74,7 @@
   {{- if has $key (list "TRAINYARD_JOB_NAME" "TRAINYARD_JOB_UID" "TRAINYARD_POD_NAME" "TRAINYARD_NODE_NAME" "TRAINYARD_STATE_DIR" "TRAINYARD_SHIPPER" "HOME" "MASTER_ADDR" "MASTER_PORT") -}}
   {{- fail (printf "%s.env.%s: the chart sets this variable, and a second value would break the Job's resumption, its tracking or the pods' meeting. Remove it" $path $key) -}}
   {{- end -}}
-  {{- with get (dict "TRAINYARD_IMAGE" "image" "TRAINYARD_TRACKING" "tracking" "TRAINYARD_SHIP_GRACE_S" "gracePeriodSeconds") $key -}}
+  {{- with get (dict "TRAINYARD_IMAGE" "image" "TRAINYARD_TRACKING" "tracking" "TRAINYARD_CHECKPOINT_URI" "checkpointUri" "TRAINYARD_GRACE_S" "gracePeriodSeconds" "TRAINYARD_SHIP_GRACE_S" "gracePeriodSeconds") $key -}}
   {{- fail (printf "%s.env.%s: the chart sets this variable from %s.%s, and two values would contradict each other. Remove it and set %s.%s" $path $key $path . $path .) -}}
   {{- end -}}
   {{- if regexMatch "(PASSWORD|API_KEY|ACCESS_KEY|TOKEN)$" $key -}}
@@ -84,9 +84,21 @@
 {{- if and (eq .job.tracking "json") (not .job.checkpoint) -}}
 {{- fail (printf "%s.tracking=json and %s.checkpoint is empty: everything the run records would be lost with its pod. Add mlflow to %s.tracking, or give %s.checkpoint a size" $path $path $path $path) -}}
 {{- end -}}
+{{- include "trainyard.refuse.launch" (merge (dict "path" $path) .) -}}
 {{- with .job.checkpoint -}}
   {{- if and (gt (int $.job.nodes) 1) (eq (.accessMode | default "") "ReadWriteOncePod") -}}
   {{- fail (printf "%s.nodes=%d and %s.checkpoint.accessMode=ReadWriteOncePod: all pods but one would wait for the volume for ever. Use ReadWriteMany, or one node" $path (int $.job.nodes) $path) -}}
   {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What the launcher cannot start. Takes dict "path" <where the Job is said> "job" <the job with its defaults>. */}}
+{{- define "trainyard.refuse.launch" -}}
+{{- $processes := include "trainyard.training.launched" . | int -}}
+{{- if and (gt $processes 0) .job.image (not .job.command) -}}
+{{- fail (printf "%s.nodes=%d, %s.gpus=%d and %s.processesPerNode=%v need `trainyard launch`, which starts a command and cannot know the entrypoint of %s.image=%q. Say what to start in %s.command, for example [trainyard], or set %s.processesPerNode=0 if the image brings a launcher of its own" .path (int .job.nodes) .path (int .job.gpus) .path .job.processesPerNode .path .job.image .path .path) -}}
+{{- end -}}
+{{- if and (gt (int .job.gpus) 0) (gt $processes (int .job.gpus)) -}}
+{{- fail (printf "%s.processesPerNode=%d and %s.gpus=%d: NCCL refuses two processes on one GPU. Set processesPerNode=auto for one per GPU, or raise gpus" .path $processes .path (int .job.gpus)) -}}
 {{- end -}}
 {{- end -}}

@@ -34,7 +34,7 @@ trainyard.dev/queue: {{ . }}
 {{- end -}}
 
 {{/*
-Spec of a Job but for `suspend`, which Kueue changes while the Job waits and runs. The Job's name ends in a hash of it, so
+Spec of a Job but for what may change while it exists: `suspend`, which is Kueue's, and the time to live. The Job's name ends in a hash of it, so
 nothing here may depend on the chart's version. Takes dict "root" $ "name" <name> "job" <Job with defaults>, as all helpers here,
 and "shipperImage" <reference>, which the hash leaves out.
 */}}
@@ -43,7 +43,13 @@ and "shipperImage" <reference>, which the hash leaves out.
 completionMode: Indexed
 completions: {{ .job.nodes }}
 parallelism: {{ .job.nodes }}
+{{- if gt (int .job.nodes) 1 }}
+# Counted for each rank: nodes fail together, and each failure counted for all would double the time until any of them comes back.
+backoffLimitPerIndex: {{ .job.retries }}
+maxFailedIndexes: 0
+{{- else }}
 backoffLimit: {{ .job.retries }}
+{{- end }}
 {{- with int .job.deadlineSeconds }}
 activeDeadlineSeconds: {{ . }}
 {{- end }}
@@ -55,6 +61,9 @@ podFailurePolicy:
     - action: Ignore
       onPodConditions:
         - {type: DisruptionTarget, status: "True"}
+    # Interrupted with a checkpoint written; so leave the nodes beside one that was evicted, too.
+    - action: Ignore
+      onExitCodes: {containerName: trainer, operator: In, values: [75]}
     # Wrong configuration or data: no retry makes it right. The shipper's end is no verdict on the Job.
     - action: FailJob
       onExitCodes: {containerName: trainer, operator: In, values: [42]}
@@ -70,6 +79,9 @@ template:
     {{- if gt (int .job.nodes) 1 }}
     subdomain: {{ include "trainyard.training.service" . }}
     {{- end }}
+    {{- with .job.priorityClass }}
+    priorityClassName: {{ . }}
+    {{- end }}
     {{- with .job.nodeSelector }}
     nodeSelector:
       {{- toYaml . | nindent 6 }}
@@ -80,7 +92,7 @@ template:
     containers:
       - name: trainer
         {{- include "trainyard.containerDefaults" (dict "root" .root "image" (include "trainyard.training.image" .)) | nindent 8 }}
-        {{- with .job.command }}
+        {{- with include "trainyard.training.command" . | fromYamlArray }}
         command:
           {{- toYaml . | nindent 10 }}
         {{- end }}
@@ -88,7 +100,7 @@ template:
         args:
           {{- toYaml . | nindent 10 }}
         {{- end }}
-        {{- include "trainyard.training.environment" (merge (dict "own" (dict "TRAINYARD_SHIPPER" "sidecar")) .) | nindent 8 }}
+        {{- include "trainyard.training.environment" (merge (dict "own" (include "trainyard.training.own" . | fromYaml)) .) | nindent 8 }}
         resources:
           {{- include "trainyard.training.resources" .job | nindent 10 }}
         volumeMounts:
@@ -108,6 +120,33 @@ template:
         emptyDir: {sizeLimit: {{ .job.tmpSize }}}
       - name: shm
         emptyDir: {medium: Memory, sizeLimit: {{ .job.shmSize }}}
+{{- end -}}
+
+{{/* How many processes the launcher starts in each pod; 0 where there is none and the program starts as it is. */}}
+{{- define "trainyard.training.launched" -}}
+{{- $processes := ternary (max 1 (int .job.gpus)) (int .job.processesPerNode) (eq (toString .job.processesPerNode) "auto") -}}
+{{- ternary $processes 0 (or (gt (int .job.nodes) 1) (gt $processes 1)) -}}
+{{- end -}}
+
+{{/* The trainer's command, as a YAML list: the Job's own, under the launcher where several processes train together. */}}
+{{- define "trainyard.training.command" -}}
+{{- $command := .job.command -}}
+{{- $processes := include "trainyard.training.launched" . -}}
+{{- if ne $processes "0" -}}
+{{- $launcher := list "trainyard" "launch" "--nnodes" (toString .job.nodes) "--nproc-per-node" $processes "--" -}}
+{{- $command = concat $launcher ($command | default (list "trainyard")) -}}
+{{- end -}}
+{{- toYaml $command -}}
+{{- end -}}
+
+{{/* Variables that only the trainer gets, as YAML. */}}
+{{- define "trainyard.training.own" -}}
+TRAINYARD_SHIPPER: sidecar
+# What it has not saved by then is lost: the rest of the pod's time is the shipper's.
+TRAINYARD_GRACE_S: {{ max 5 (sub (int .job.gracePeriodSeconds) 15) | quote }}
+{{- with .job.checkpointUri }}
+TRAINYARD_CHECKPOINT_URI: {{ . | quote }}
+{{- end }}
 {{- end -}}
 
 {{/* Reference of the image that trains. */}}

@@ -2,8 +2,9 @@
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 from trainyard import cpu, exit_codes
 from trainyard.config import Config, configure, fields_of
@@ -16,6 +17,7 @@ from trainyard.tasks import TASKS, Task, find_task
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of this command."""
     parser.add_argument("task", nargs="?", metavar="TASK")
+    parser.add_argument("--config", type=Path, metavar="FILE")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("-h", "--help", action="store_true")
@@ -32,7 +34,7 @@ def run(options: argparse.Namespace, environ: "os._Environ[str]", interruption: 
     if options.help:
         print(_task_help(task))
         return exit_codes.FINISHED
-    config, environment = _read(task, options.set, environ)
+    config, environment = _read(task, options, environ)
     _prepare_libraries(environ)
     # Imports torch, seconds: only now, when nothing the user typed can be wrong.
     from trainyard.training import execute
@@ -41,12 +43,12 @@ def run(options: argparse.Namespace, environ: "os._Environ[str]", interruption: 
     return exit_codes.FINISHED
 
 
-def _read(task: Task, overrides: Sequence[str], environ: Mapping[str, str]) -> tuple[Config, JobEnvironment]:
+def _read(task: Task, options: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Config, JobEnvironment]:
     """Configuration and environment; raises one ConfigError for the mistakes of both."""
     problems: list[str] = []
     config = environment = None
     try:
-        config = configure(task.config_type, overrides)
+        config = configure(task.config_type, options.set, file=options.config, environ=environ, task=task.name)
     except ConfigError as error:
         problems += error.problems
     try:
@@ -74,4 +76,14 @@ def _task_help(task: Task) -> str:
         rows.append((field.key, field.type.__name__, str(field.default), field.constraint.describe(), field.meaning))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     table = "\n".join("  ".join([*map(str.ljust, row, widths), row[4]]) for row in rows)
-    return f"{task.summary}\n\nusage: trainyard train {task.name} [--set KEY=VALUE ...]\n\n{table}"
+    return "\n".join(
+        (
+            f"{task.summary}\n",
+            f"usage: trainyard train {task.name} [--config FILE] [--set KEY=VALUE ...]\n",
+            "A key has its default, unless one of these says otherwise; the lower one wins:",
+            "  --config FILE               YAML, such as the artifact config.yaml of an earlier run",
+            "  TRAINYARD_SET__MODEL__LR=1  an environment variable for model.lr: upper or lower case, __ for the dot",
+            "  --set model.lr=1\n",
+            table,
+        )
+    )

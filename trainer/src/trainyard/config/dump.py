@@ -9,6 +9,8 @@ import yaml
 
 from trainyard.config.fields import Config, Value, fields_of
 
+_NOT_TRAINED = ("tracking.", "checkpoint.")
+
 
 def flatten(config: Config) -> dict[str, Value]:
     """Every key, dotted, with its value."""
@@ -18,13 +20,13 @@ def flatten(config: Config) -> dict[str, Value]:
 def config_hash(task: str, config: Config) -> str:
     """12 hex digits, the same for two configurations that train the same thing.
 
-    Keys under `tracking` only say where a run is recorded, so they do not count.
+    Keys under `tracking` and `checkpoint` only say what is kept of a run, and where, so they do not count.
     """
-    training = {key: value for key, value in flatten(config).items() if not key.startswith("tracking.")}
+    training = {key: value for key, value in flatten(config).items() if not key.startswith(_NOT_TRAINED)}
     text = json.dumps({"task": task, **training}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def to_yaml(task: str, config: Config) -> str:
-    """The task's name and its configuration, sections nested."""
+    """The task's name and its configuration, sections nested: a file that `configure` reads."""
     return yaml.safe_dump({"task": task, **asdict(config)}, sort_keys=False)

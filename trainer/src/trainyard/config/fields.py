@@ -8,12 +8,14 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
 from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints
 
 from trainyard.errors import ConfigError
 
-Value = int | float | str
+Value = bool | int | float | str
 
 
 class Constraint(Protocol):
@@ -75,6 +77,19 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Flag:
+    """Yes or no."""
+
+    def allows(self, value: bool) -> bool:  # noqa: ARG002 - both are fine
+        """See `Constraint`."""
+        return True
+
+    def describe(self) -> str:
+        """See `Constraint`."""
+        return "true or false"
+
+
+@dataclass(frozen=True, slots=True)
 class Field:
     """One key of a configuration."""
 
@@ -86,13 +101,14 @@ class Field:
     meaning: str
 
     def allows(self, value: object) -> bool:
-        """Whether `value` has the right type and is in range."""
+        """Whether `value` has exactly the right type (True is no whole number) and is in range."""
         return type(value) is self.type and self.constraint.allows(value)
 
-    def problem(self, shown: object) -> str:
-        """One line that says why the value, as the user wrote it, is wrong."""
+    @property
+    def requirement(self) -> str:
+        """What is said of a wrong value."""
         kind = {int: "a whole number, ", float: "a number, "}.get(self.type, "")
-        return f"{self.key}={shown}: must be {kind}{self.constraint.describe()}"
+        return f"must be {kind}{self.constraint.describe()}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,9 +116,14 @@ class Config:
     """Base of every configuration: checks each field when it is made, so that a wrong one cannot exist."""
 
     def __post_init__(self) -> None:
-        """Raises ConfigError naming every wrong field."""
-        own = ((field, getattr(self, field.key)) for field in fields_of(type(self)) if "." not in field.key)
-        if problems := [field.problem(value) for field, value in own if not field.allows(value)]:
+        """Raises ConfigError naming every wrong field. A whole number for a float field becomes a float."""
+        own_fields = [field for field in fields_of(type(self)) if "." not in field.key]
+        for field in own_fields:
+            if field.type is float and type(value := getattr(self, field.key)) is int:
+                with suppress(OverflowError):
+                    object.__setattr__(self, field.key, float(value))
+        own = [(field, getattr(self, field.key)) for field in own_fields]
+        if problems := [f"{field.key}={value}: {field.requirement}" for field, value in own if not field.allows(value)]:
             raise ConfigError(*problems)
 
 
@@ -118,22 +139,34 @@ def sections_of(config_type: type[Config]) -> dict[str, type[Config]]:
     return {name: hint for name, hint in found.items() if isinstance(hint, type) and issubclass(hint, Config)}
 
 
-def _walk(config_type: type[Config], prefix: str) -> Iterator[Field]:
+def _walk(config_type: type[Config], prefix: str, made: Config | None = None) -> Iterator[Field]:
+    """`made`: a section as its default_factory makes it, which may have other defaults than its class."""
     hints = get_type_hints(config_type, include_extras=True)
     meanings = _docstrings(config_type)
     for each in fields(config_type):
         hint = hints[each.name]
+        default: Any = each.default if made is None else getattr(made, each.name)
         if isinstance(hint, type) and issubclass(hint, Config):
-            yield from _walk(hint, f"{prefix}{each.name}.")
+            if made is None and each.default_factory is not MISSING:
+                default = each.default_factory()
+            yield from _walk(hint, f"{prefix}{each.name}.", default)
             continue
         assert get_origin(hint) is Annotated, f"{config_type.__name__}.{each.name} needs a constraint"
         kind, constraint = get_args(hint)
-        default: Any = each.default
         yield Field(f"{prefix}{each.name}", kind, default, constraint, meanings[each.name])
 
 
 def _docstrings(config_type: type[Config]) -> dict[str, str]:
-    """The docstring under each field: Python throws it away, so it is read from the source."""
+    """The docstring under each field, its own or that of the nearest base: Python throws them away, so the source is read."""
+    meanings: dict[str, str] = {}
+    for each in reversed(config_type.__mro__):
+        if is_dataclass(each):
+            meanings |= _own_docstrings(each)
+    return meanings
+
+
+@cache
+def _own_docstrings(config_type: type) -> dict[str, str]:
     (node,) = ast.parse(textwrap.dedent(inspect.getsource(config_type))).body
     assert isinstance(node, ast.ClassDef)
     meanings = {}

@@ -12,13 +12,14 @@ import pytest
 import yaml
 from sklearn.datasets import load_digits
 from trainyard.config import config_hash, configure, flatten
-from trainyard.tasks.digits.config import DataConfig, DigitsConfig
+from trainyard.tasks.digits.config import DigitsConfig
 from trainyard.tasks.digits.data import load
+from trainyard.tasks.sections import LabelledDataConfig
 
 from tests.unit.trainer.conftest import SETTINGS, TrainedOnce
 
 CONFIG = configure(DigitsConfig, SETTINGS[2::2])
-STEPS_PER_EPOCH = -(-len(load(DataConfig()).train.labels) // CONFIG.batch_size)
+STEPS_PER_EPOCH = -(-len(load(LabelledDataConfig()).train.labels) // CONFIG.batch_size)
 
 
 def history(trained: TrainedOnce, key: str) -> list[tuple[int, float]]:
@@ -69,7 +70,7 @@ def test_tags_say_where_the_run_came_from(trained: TrainedOnce) -> None:
         "git_branch": "main",
         "git_dirty": "false",
         "config_hash": config_hash("digits", CONFIG),
-        "dataset_version": load(DataConfig()).version,
+        "dataset_version": load(LabelledDataConfig()).version,
     }
     assert expected.items() <= tags.items()
 
@@ -94,10 +95,10 @@ def test_the_registered_model_predicts_like_the_trained_one(trained: TrainedOnce
     model = mlflow.pyfunc.load_model("models:/digits@challenger")
     assert model.metadata.signature is not None
     assert model.metadata.saved_input_example_info is not None
-    test = load(DataConfig()).test
-    accuracy = float(np.mean(model.predict(test.images).argmax(axis=1) == test.labels))
+    test = load(LabelledDataConfig()).test
+    accuracy = float(np.mean(model.predict(test.inputs).argmax(axis=1) == test.labels))
     assert accuracy == pytest.approx(trained.run.data.metrics["test/accuracy"], abs=1e-6)
-    assert len(model.predict(test.images[:1])) == 1, "the batch size is free"
+    assert len(model.predict(test.inputs[:1])) == 1, "the batch size is free"
 
 
 def test_the_model_belongs_to_the_experiment_of_the_run(trained: TrainedOnce) -> None:

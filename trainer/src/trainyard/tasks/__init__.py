@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING
 from trainyard.config import Config
 from trainyard.errors import ConfigError
 from trainyard.tasks.digits.config import DigitsConfig
+from trainyard.tasks.lm.config import LmConfig
+from trainyard.tasks.lora.config import LoraConfig
+from trainyard.tasks.text.config import TextConfig
+from trainyard.tasks.tinynet.config import TinynetConfig
 
 if TYPE_CHECKING:
+    from trainyard.distributed import World
     from trainyard.tasks.base import Trainer
 
 
@@ -24,10 +29,10 @@ class Task:
     trainer: str
     """`module:class` of the Trainer."""
 
-    def load(self) -> "Callable[[Config], Trainer]":
+    def load(self) -> "Callable[[Config, World], Trainer]":
         """The Trainer's class; imports torch."""
         module, _, name = self.trainer.partition(":")
-        loaded: Callable[[Config], Trainer] = getattr(import_module(module), name)
+        loaded: Callable[[Config, World], Trainer] = getattr(import_module(module), name)
         return loaded
 
 
@@ -35,10 +40,34 @@ TASKS = {
     task.name: task
     for task in (
         Task(
+            name="tinynet",
+            summary="A two-layer network on points in the plane, or on your own table of numbers",
+            config_type=TinynetConfig,
+            trainer="trainyard.tasks.tinynet.train:TinynetTrainer",
+        ),
+        Task(
             name="digits",
             summary="A small convolutional network on scikit-learn's 1,797 handwritten digits",
             config_type=DigitsConfig,
             trainer="trainyard.tasks.digits.train:DigitsTrainer",
+        ),
+        Task(
+            name="text",
+            summary="A small BERT that tells texts apart: docstrings of Python's standard library, or your own texts",
+            config_type=TextConfig,
+            trainer="trainyard.tasks.text.train:TextTrainer",
+        ),
+        Task(
+            name="lm",
+            summary="A small GPT over bytes, on the reference of the Python language or on your own text",
+            config_type=LmConfig,
+            trainer="trainyard.tasks.lm.train:LmTrainer",
+        ),
+        Task(
+            name="lora",
+            summary="A low-rank adapter (peft) for a model of the task lm, on the source of Python or on your own text",
+            config_type=LoraConfig,
+            trainer="trainyard.tasks.lora.train:LoraTrainer",
         ),
     )
 }

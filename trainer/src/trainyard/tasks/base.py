@@ -1,24 +1,41 @@
-"""What every task is to the rest: something that trains into a run."""
+"""What every task is to the rest: something that trains into a run, and can be continued."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from trainyard.config import Config
-from trainyard.interruption import Interruption
 from trainyard.tracking.run import Run
+
+if TYPE_CHECKING:
+    from trainyard.checkpoint import Checkpointer
+    from trainyard.distributed import World
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """What a finished training has to show."""
 
-    test_accuracy: float
-    """Share of test examples predicted right, 0 to 1."""
+    metrics: Mapping[str, float]
+    """The few that are printed at the end, such as `test/accuracy`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context:
+    """What a training is given."""
+
+    run: Run
+    """Records on rank 0, and nothing elsewhere."""
+    world: "World"
+    """The processes that train together."""
+    say: Callable[[str], None]
+    """Takes a line for people, one per epoch or so; says it on rank 0."""
+    checkpointer: "Callable[..., Checkpointer]"
+    """Makes the training's Checkpointer of the objects to be saved, by name: `checkpointer(model=..., optimizer=...)`."""
 
 
 class Trainer(Protocol):
-    """One training of one configuration."""
+    """One training of one configuration; made with (configuration, world), when it loads its data and may raise ConfigError."""
 
     @property
     def config(self) -> Config:
@@ -30,11 +47,11 @@ class Trainer(Protocol):
 
     @property
     def dataset_version(self) -> str:
-        """Hash of the data's content."""
+        """Of the data: hash of its content, or what DVC says."""
 
     @property
-    def device(self) -> str:
-        """Where it trains, in words."""
+    def dataset(self) -> Mapping[str, Any]:
+        """Statistics of the data: numbers, lists and texts, for the artifact `dataset.json`."""
 
-    def train(self, run: Run, interruption: Interruption, say: Callable[[str], None]) -> Outcome:
-        """Train, evaluate, register. Calls `interruption.check()` after each step; `say` gets a line per epoch."""
+    def train(self, context: Context) -> Outcome:
+        """Train, evaluate, register. Calls `after_step` of its Checkpointer after each step."""

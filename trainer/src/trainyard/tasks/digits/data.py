@@ -1,61 +1,44 @@
-"""scikit-learn's handwritten digits: 1,797 grey images of 8x8 pixels, ten classes (UCI optdigits, test part)."""
-
-from dataclasses import dataclass
+"""scikit-learn's handwritten digits: 1,797 grey images of 8x8 pixels, ten classes (UCI optdigits, test part); or your own."""
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
+from trainyard.data import labelled_arrays, splits
+from trainyard.errors import ConfigError
 from trainyard.provenance import dataset_version
-from trainyard.tasks.digits.config import DataConfig
+from trainyard.tasks.classification.data import Dataset
+from trainyard.tasks.sections import LabelledDataConfig
 
-CLASSES = 10
+_SHAPE = (1, 8, 8)
 _BRIGHTEST = 16.0
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of the dataset; n images."""
-
-    indices: NDArray[np.int64]
-    """Shape (n,): position in the whole dataset."""
-    images: NDArray[np.float32]
-    """Shape (n, 1, 8, 8), 0 to 1."""
-    labels: NDArray[np.int64]
-    """Shape (n,), 0 to 9."""
-
-
-@dataclass(frozen=True, slots=True)
-class Digits:
-    """The three parts; no image is in two."""
-
-    train: Part
-    validation: Part
-    test: Part
-    version: str
-    """Hash of all images and labels, before they are divided."""
-
-
-def load(config: DataConfig) -> Digits:
-    """The dataset, divided by `config.split_seed` with every class in each part."""
-    raw = load_digits()
-    images = (raw.images / _BRIGHTEST).astype(np.float32)[:, np.newaxis]
-    labels = raw.target.astype(np.int64)
-    rest, test = _split(np.arange(len(labels)), labels, config.test_fraction, config.split_seed)
-    # The fraction counts from the whole, as test_fraction does.
-    share = config.validation_fraction / (1 - config.test_fraction)
-    train, validation = _split(rest, labels, share, config.split_seed)
-
-    def part(indices: NDArray[np.int64]) -> Part:
-        return Part(indices, images[indices], labels[indices])
-
-    return Digits(part(train), part(validation), part(test), dataset_version(images, labels))
+def load(config: LabelledDataConfig) -> Dataset:
+    """Images of shape (n, 1, 8, 8), 0 to 1, divided by `config.split_seed` with every class in each part. Raises ConfigError."""
+    if config.uri:
+        own = labelled_arrays(config.uri, shape=_SHAPE)
+        images, labels, class_names = _scaled(own.features, config.uri), own.labels, own.class_names
+        version, statistics = own.version, own.statistics
+    else:
+        raw = load_digits()
+        images = (raw.images / _BRIGHTEST).astype(np.float32)[:, np.newaxis]
+        labels = raw.target.astype(np.int64)
+        class_names = tuple(map(str, raw.target_names))
+        version, statistics = dataset_version(images, labels), {"source": "sklearn.datasets.load_digits"}
+    return Dataset.divided(
+        images,
+        labels,
+        splits(labels, config.validation_fraction, config.test_fraction, config.split_seed),
+        class_names=class_names,
+        version=version,
+        statistics=statistics,
+    )
 
 
-def _split(
-    indices: NDArray[np.int64], labels: NDArray[np.int64], fraction: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divide `indices` into (rest, `fraction`), both sorted."""
-    rest, taken = train_test_split(indices, test_size=fraction, stratify=labels[indices], random_state=seed)
-    return np.sort(rest), np.sort(taken)
+def _scaled(images: NDArray[np.float32], uri: str) -> NDArray[np.float32]:
+    """By the brightest pixel of all, whether that is 1, 16 or 255. Raises ConfigError."""
+    darkest, brightest = images.min(), images.max()
+    if darkest < 0 or brightest == 0:
+        raise ConfigError(f"{uri}: pixels are {darkest:g} to {brightest:g}; must be 0 or more, and not all black")
+    return images / brightest

@@ -3,13 +3,12 @@
 from torch import nn
 
 from trainyard.tasks.digits.config import ModelConfig
-from trainyard.tasks.digits.data import CLASSES
 
 
-def cnn(config: ModelConfig) -> nn.Sequential:
+def cnn(config: ModelConfig, *, classes: int) -> nn.Sequential:
     """Two convolutions, one pooling, two linear layers; about 150,000 parameters with the defaults.
 
-    Takes images of shape (n, 1, 8, 8), 0 to 1; gives logits of shape (n, 10).
+    Takes images of shape (n, 1, 8, 8), 0 to 1; gives logits of shape (n, classes).
     """
     c = config.channels
     return nn.Sequential(
@@ -22,5 +21,5 @@ def cnn(config: ModelConfig) -> nn.Sequential:
         nn.Linear(2 * c * 4 * 4, 128),
         nn.ReLU(),
         nn.Dropout(config.dropout),
-        nn.Linear(128, CLASSES),
+        nn.Linear(128, classes),
     )

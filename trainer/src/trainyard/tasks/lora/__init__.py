@@ -1,0 +1,1 @@
+"""A low-rank adapter for a model that the task lm trained."""

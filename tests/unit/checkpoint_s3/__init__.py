@@ -1,0 +1,1 @@
+"""Checkpoints in a real object store, written and read by the trainer image."""

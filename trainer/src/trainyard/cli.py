@@ -10,23 +10,27 @@ from types import ModuleType
 from typing import Any, Final, NoReturn
 
 from trainyard import __version__, exit_codes
-from trainyard.commands import doctor, spool, train, wrap
+from trainyard.commands import doctor, launch, spool, train, wrap
 from trainyard.environment import read_env_file
 from trainyard.errors import ConfigError, TrainyardError
-from trainyard.interruption import Interruption
+from trainyard.interruption import of_this_process
 
 _COMMANDS: Final[Mapping[str, tuple[ModuleType, str, dict[str, Any]]]] = {
-    "train": (train, "train a task", {"add_help": False, "usage": "trainyard train TASK [--set KEY=VALUE ...]"}),
+    "train": (
+        train,
+        "train a task",
+        {"add_help": False, "usage": "trainyard train TASK [--config FILE] [--set KEY=VALUE ...]"},
+    ),
     "run": (wrap, "run any program as a tracked run", {}),
+    "launch": (launch, "run any program in several processes that train together", {}),
     "spool": (spool, "what is recorded here and not delivered yet", {}),
     "doctor": (doctor, "check that runs can be recorded from here", {}),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code (see `trainyard.exit_codes`)."""
-    interruption = Interruption()
-    interruption.install()
+    """Run one command; returns its exit code (see `trainyard.exit_codes`), or raises SystemExit with it, as Preempted does."""
+    interruption = of_this_process()
     typed = sys.argv[1:] if arguments is None else arguments
     try:
         options = _parse(typed)
@@ -38,8 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainyardError as error:
         print(f"trainyard: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        return exit_codes.stopped_by(2)
     except Exception:
         traceback.print_exc()
         return exit_codes.FAILED

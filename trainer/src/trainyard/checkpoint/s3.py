@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
+from trainyard import s3
 from trainyard.checkpoint.errors import CheckpointError, StoreUnavailable
 from trainyard.checkpoint.folder import write_all
 from trainyard.checkpoint.layout import MANIFEST, Content, Damaged, HashingFile, Name, check
 from trainyard.errors import ConfigError
 
 _PART_BYTES: Final = 16 * 2**20
-_CONNECT_TIMEOUT_S: Final = 10
-_READ_TIMEOUT_S: Final = 30
-_MISSING: Final = ("NoSuchKey", "NotFound", "404")
 _PASSING: Final = ("RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded")
 _REFUSED: Final = ("ExpiredToken", "InvalidToken", "AuthorizationHeaderMalformed", "PermanentRedirect")
 
@@ -167,12 +165,12 @@ class S3Store:
             raise StoreUnavailable(f"checkpoints in {self.uri}: the S3 server does not answer: {error}") from error
 
     def _meaning(self, error: Any, member: str) -> Exception:
-        code = str(error.response.get("Error", {}).get("Code", ""))
+        code = s3.code_of(error)
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         where = f"checkpoints in {self.uri}"
         if code == "NoSuchBucket":
             return ConfigError(f"{where}: there is no bucket {self._bucket}; create it, or correct the checkpoint URI")
-        if code in _MISSING:
+        if code in s3.MISSING:
             return Damaged(f"{member} is missing")
         if code in _PASSING or status == 429 or status >= 500:
             return StoreUnavailable(f"{where}: the S3 server says {code} (HTTP {status})")
@@ -220,24 +218,13 @@ class _Draft:
 
 def _client(uri: str) -> Any:
     try:
-        import boto3
+        from botocore.exceptions import BotoCoreError
     except ModuleNotFoundError as error:
-        raise ConfigError(f"checkpoint URI {uri}: needs the package boto3, which is not installed here") from error
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
-
-    own_server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    settings = Config(
-        connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=_READ_TIMEOUT_S,
-        retries={"mode": "standard", "total_max_attempts": 3},
-        # Other servers than Amazon's are seldom known as bucket.host, and seldom know the newer checksums; we have our own.
-        s3={"addressing_style": "path" if own_server else "auto"},
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
+        raise ConfigError(
+            f"checkpoint URI {uri}: needs the package boto3, which is not installed here: pip install 'trainyard[s3]'"
+        ) from error
     try:
-        return boto3.session.Session().client("s3", config=settings)
+        return s3.client()
     except (BotoCoreError, ValueError) as error:  # an unknown profile or region, an endpoint that is no URL
         raise ConfigError(f"checkpoints in {uri}: {error}") from error
 

@@ -2,17 +2,15 @@
 
 import argparse
 import os
-import signal
-import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 
 from trainyard import exit_codes
 from trainyard.environment import JobEnvironment
 from trainyard.errors import ConfigError, SpoolError, TrackingError
 from trainyard.interruption import Interruption
+from trainyard.launch.supervisor import Supervisor
 from trainyard.shipping.backend import Retry, Unusable
 from trainyard.shipping.mlflow.api import Refused
 from trainyard.shipping.mlflow.backend import create_run
@@ -39,15 +37,17 @@ def run(options: argparse.Namespace, environ: "os._Environ[str]", interruption: 
     if not program:
         raise ConfigError("which program? for example: trainyard run -- python train.py --lr 0.1")
     environment = JobEnvironment.read(environ)
+    if environment.rank > 0:  # rank 0 records for all
+        return _supervise(program, environ, interruption)
     start = new_start(environment, experiment=options.experiment, name=options.name or _name(program))
     if "mlflow" in start.backends:
         start = _created(start, environment, interruption)
     session = Session(environment, start, say=say_to_stderr)
     try:
-        code = _supervise(program, {**environ, **_for_the_program(start, environment)})
-    except OSError as error:
+        code = _supervise(program, {**environ, **_for_the_program(start, environment)}, interruption)
+    except ConfigError:
         session.run.end("FAILED")
-        raise ConfigError(f"{program[0]} cannot be run: {error.strerror}") from error
+        raise
     session.run.set_tags({"trainyard.exit_code": code})
     try:
         session.run.end(status_of(code))
@@ -97,24 +97,8 @@ def _for_the_program(start: Start, environment: JobEnvironment) -> Mapping[str, 
     return {name: value for name, value in mlflow.items() if value is not None}
 
 
-def _supervise(program: list[str], environ: Mapping[str, str]) -> int:
-    """Run it, pass SIGTERM and SIGINT on to it, wait for its end. Raises OSError if it cannot be started."""
-    told: list[int] = []
-    child: subprocess.Popen[bytes] | None = None
-
-    def pass_on(number: int, _frame: FrameType | None) -> None:
-        told.append(number)
-        if child is not None:
-            child.send_signal(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, pass_on)
-    # A session of its own: Ctrl-C in a terminal would reach it twice, and a second one means "at once" to many programs.
-    child = subprocess.Popen(program, env=dict(environ), start_new_session=True)
-    if told:
-        child.send_signal(told[0])
-    code = child.wait()
-    if code < 0:
-        return exit_codes.stopped_by(-code)
-    # Exit code 0 after SIGTERM counts as success in Kubernetes, and most programs that stop early end so.
-    return exit_codes.stopped_by(told[0]) if told and code == 0 else code
+def _supervise(program: list[str], environ: Mapping[str, str], interruption: Interruption) -> int:
+    """Run it to its end, with every signal passed on. Raises ConfigError if it cannot be started."""
+    with Supervisor(interruption) as supervisor:
+        supervisor.start(program[0], program, environ)
+        return supervisor.wait()

@@ -1,18 +1,13 @@
 """Copying from S3, and what its errors mean."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
+from trainyard import s3
 from trainyard.errors import ConfigError, TrainyardError
-
-_CONNECT_TIMEOUT_S: Final = 10
-_READ_TIMEOUT_S: Final = 60
-_ATTEMPTS: Final = 5
-_MISSING: Final = ("NoSuchKey", "NotFound", "404")
 
 
 def download(uri: str, target: Path, client: Any = None) -> Path:
@@ -26,7 +21,7 @@ def download(uri: str, target: Path, client: Any = None) -> Path:
     if not bucket:
         raise ConfigError(f"{uri}: must be s3://BUCKET/KEY")
     with _explained(uri, bucket):
-        client = client or _client()
+        client = client or s3.client()
         if key and not key.endswith("/") and _is_object(client, bucket, key):
             file = target / PurePosixPath(key).name
             client.download_file(bucket, key, str(file))
@@ -40,7 +35,7 @@ def _is_object(client: Any, bucket: str, key: str) -> bool:
     try:
         client.head_object(Bucket=bucket, Key=key)
     except ClientError as error:
-        if _code(error) in _MISSING:
+        if s3.code_of(error) in s3.MISSING:
             return False
         raise
     return True
@@ -61,23 +56,6 @@ def _download_prefix(uri: str, client: Any, bucket: str, prefix: str, target: Pa
     return folder
 
 
-def _client() -> Any:
-    """By boto3's own environment: AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL and so on."""
-    import boto3
-    from botocore.config import Config
-
-    own_server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    settings = Config(
-        connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=_READ_TIMEOUT_S,
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-        # Other servers than Amazon's are seldom known as bucket.host, and seldom know the newer checksums.
-        s3={"addressing_style": "path" if own_server else "auto"},
-        response_checksum_validation="when_required",
-    )
-    return boto3.session.Session().client("s3", config=settings)
-
-
 @contextlib.contextmanager
 def _explained(uri: str, bucket: str) -> Iterator[None]:
     """Turns what boto3 raises into ours: ConfigError where trying again cannot help."""
@@ -86,7 +64,9 @@ def _explained(uri: str, bucket: str) -> Iterator[None]:
         from botocore import exceptions
         from s3transfer.exceptions import RetriesExceededError  # type: ignore[import-untyped, unused-ignore]
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{uri}: needs the package boto3, which is not installed here") from error
+        raise ConfigError(
+            f"{uri}: needs the package boto3, which is not installed here: pip install 'trainyard[s3]'"
+        ) from error
 
     passing = (
         exceptions.HTTPClientError,
@@ -110,11 +90,11 @@ def _explained(uri: str, bucket: str) -> Iterator[None]:
 
 
 def _meaning(error: Any, uri: str, bucket: str) -> TrainyardError:
-    code = _code(error)
+    code = s3.code_of(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code == "NoSuchBucket":
         return ConfigError(f"{uri}: there is no bucket {bucket}")
-    if code in _MISSING:
+    if code in s3.MISSING:
         return ConfigError(f"{uri}: there is no such object")
     if status in (400, 401, 403) or code in ("403", "AccessDenied"):
         return ConfigError(
@@ -122,7 +102,3 @@ def _meaning(error: Any, uri: str, bucket: str) -> TrainyardError:
             f"and what this key may read in bucket {bucket}"
         )
     return TrainyardError(f"{uri}: the S3 server says {code} (HTTP {status}) to {error.operation_name}")
-
-
-def _code(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 from trainyard import exit_codes, provenance
 from trainyard.environment import JobEnvironment, backends, read_env_file
-from trainyard.errors import SpoolError
+from trainyard.errors import SpoolError, TrainyardError
 from trainyard.shipping.delivery import Deadline
 from trainyard.shipping.service import Service, start_shipping, wait_until_shipped
 from trainyard.spool import carry
@@ -57,7 +57,7 @@ class Session:
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         """Raises ConfigError or SpoolError before anything is recorded."""
-        start = _continued(environment, start, say)
+        start = _continued(environment, start, say=say, pause=pause)
         if "mlflow" in start.backends:
             look_at_mlflow(environment, start.experiment, say)
         if "wandb" in start.backends:
@@ -148,7 +148,9 @@ def _uid(environment: JobEnvironment, experiment: str, name: str | None) -> str:
     return uuid.uuid5(_RUNS, f"{key}/{_begun[key]}").hex
 
 
-def _continued(environment: JobEnvironment, start: Start, say: Callable[[str], None]) -> Start:
+def _continued(
+    environment: JobEnvironment, start: Start, *, say: Callable[[str], None], pause: Callable[[float], None]
+) -> Start:
     """`start` as the next part of what is recorded of its run, if anything is. Raises SpoolError while another process records it."""
     if not start.continues:
         return start
@@ -156,7 +158,7 @@ def _continued(environment: JobEnvironment, start: Start, say: Callable[[str], N
         # Here, since it imports torch, and most runs have no checkpoint in S3.
         from trainyard.checkpoint import saved_record
 
-        if record := saved_record(environment.checkpoints(start.uid), say):
+        if record := saved_record(environment.checkpoints(start.uid), say, pause=pause):
             carry.unpack(environment.spools, start.uid, record)
     earlier = attempts(environment.spools, start.uid)
     if not earlier:
@@ -223,6 +225,10 @@ class RunContext:
         if self._run is not None:
             run, self._run = self._run, None
             run.__exit__(kind, error, trace)
+        if isinstance(error, TrainyardError):
+            # An uncaught exception is exit code 1, and Kubernetes would try a wrong configuration again.
+            say_to_stderr(str(error))
+            raise SystemExit(error.exit_code) from error
 
     def __call__(self, function: Callable[..., _T]) -> Callable[..., _T]:
         """A run around each call of `function`, which gets it as its first argument."""

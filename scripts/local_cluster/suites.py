@@ -20,7 +20,7 @@ from local_cluster.tools import content_key
 USAGE = "Usage: scripts/test [--keep] [lint|chart|unit|bench|kind]... [-- PYTEST-ARGUMENT...]"
 TEST_CLUSTER = "trainyard-test"
 COVERAGE_PERCENT = 90
-"""Lines of the spool, of shipping and of tracking that the trainer's tests must reach."""
+"""Lines of the package that the trainer's tests must reach."""
 PASSED, FAILED, WRONG_USAGE = 0, 1, 2
 NOTHING_SELECTED = 5
 """Exit code of pytest when its arguments (-k) leave no test."""
@@ -138,7 +138,9 @@ def _is_shell(path: Path) -> bool:
 
 def _unit(session: Session) -> bool:
     assert session.ground is not None
-    here = _pytest(session, "tests/unit/local_cluster", "tests/unit/images", "tests/unit/delivery")
+    here = _pytest(
+        session, "tests/unit/local_cluster", "tests/unit/images", "tests/unit/delivery", "tests/unit/checkpoint_s3"
+    )
     return _trainer_tests(session, session.ground.references["trainer-test"]) and here
 
 

@@ -12,9 +12,13 @@ from statistics import median
 
 import torch
 import trainyard
+from trainyard.distributed import World
+from trainyard.tasks.classification.examples import Examples
+from trainyard.tasks.classification.fit import Recipe, _step
+from trainyard.tasks.classification.score import MetricNames, Score
 from trainyard.tasks.digits.config import DigitsConfig
+from trainyard.tasks.digits.data import load
 from trainyard.tasks.digits.model import cnn
-from trainyard.tasks.digits.train import DigitsTrainer, Score, _step, _Tensors
 from trainyard.tracking.run import Run
 
 from tests.bench.measure import figure, median_and_error
@@ -22,6 +26,7 @@ from tests.bench.table import Row, show, verdict
 
 _LEAST_PAIRS = 5
 _RESOLVED_PERCENT = 0.5
+_NAMES = MetricNames(step="_step", epoch="")
 Log = Callable[[Score, int], None]
 
 
@@ -30,19 +35,29 @@ class Training:
 
     def __init__(self) -> None:
         config = DigitsConfig(device="cpu")
-        trainer = DigitsTrainer(config)
+        self._world = World(device=torch.device("cpu"))
         torch.manual_seed(config.seed)
-        self._model = cnn(config.model)
-        self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._optimizer, 10**6)
-        self._batches = self._endless(_Tensors(trainer._digits.train, torch.device("cpu")), config.batch_size)
+        digits = load(config.data)
+        train = Examples(digits.train, self._world.device)
+        model = cnn(config.model, classes=10)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        self._recipe = Recipe(
+            model=model,
+            optimizer=optimizer,
+            schedule=torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10**6),
+            train=train,
+            validation=train,
+            batches=train.batches(config.batch_size, config.seed, self._world),
+            epochs=10**9,
+            names=_NAMES,
+        )
+        self._positions = self._endless(config.batch_size)
         self._steps = count(1)
 
-    def _endless(self, train: _Tensors, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        order = torch.Generator().manual_seed(0)
-        while True:
+    def _endless(self, size: int) -> Iterator[torch.Tensor]:
+        for _ in self._recipe.batches.epochs(self._recipe.epochs):
             # The last batch of an epoch is smaller: steps that are compared must be alike.
-            yield from (batch for batch in train.shuffled(size, order) if len(batch[1]) == size)
+            yield from (positions for positions in self._recipe.batches if len(positions) == size)
 
     def block(self, steps: int, log: Log | None) -> "Block":
         """Train for some steps."""
@@ -50,8 +65,8 @@ class Training:
         block = Block()
         began, cpu_before = clock(), time.process_time_ns()
         for _ in range(steps):
-            score = _step(self._model, self._optimizer, *next(self._batches))
-            self._schedule.step()
+            positions = next(self._positions)
+            score = _step(self._recipe, self._recipe.model, positions, len(positions), self._world)
             trained = clock()
             if log is not None:
                 log(score, next(self._steps))
@@ -156,7 +171,7 @@ def _thread() -> Iterator[Log]:
 
 def _log_to(run: Run) -> Log:
     def log(score: Score, step: int) -> None:
-        run.log_metrics(score.metrics("train", "_step"), step=step)
+        run.log_metrics(_NAMES.of_step(score), step=step)
 
     return log
 
@@ -166,7 +181,7 @@ def _mlflow(synchronous: bool) -> Iterator[Log]:
     import mlflow
 
     def log(score: Score, step: int) -> None:
-        mlflow.log_metrics(score.metrics("train", "_step"), step=step, synchronous=synchronous)
+        mlflow.log_metrics(_NAMES.of_step(score), step=step, synchronous=synchronous)
 
     mlflow.set_experiment("bench-steps")
     with mlflow.start_run():

@@ -12,7 +12,16 @@ from tests.kind.platform import Platform, connect
 
 PLATFORM = pytest.StashKey[Platform]()
 # The installation is looked at before anything is done to it, and taken away last.
-ORDER = ("test_install", "test_training", "test_lossless", "test_faults", "test_external", "test_upgrade", "test_up")
+ORDER = (
+    "test_install",
+    "test_training",
+    "test_lossless",
+    "test_resume",
+    "test_faults",
+    "test_external",
+    "test_upgrade",
+    "test_up",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,15 +24,21 @@ def mount_programs(platform: Platform) -> None:
 
 @dataclass(frozen=True)
 class TrainingPod:
-    """The one pod of a Job, and its run."""
+    """A Job with one pod at a time, and its run."""
 
     platform: Platform
     job: str
 
     @property
+    def pods(self) -> list[dict[str, Any]]:
+        """Those that there were, too; the newest last."""
+        found = self.platform.objects("pods", f"batch.kubernetes.io/job-name={self.job}")
+        return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+
+    @property
     def pod(self) -> dict[str, Any]:
-        (found,) = self.platform.objects("pods", f"batch.kubernetes.io/job-name={self.job}")
-        return found
+        """The newest."""
+        return self.pods[-1]
 
     @property
     def name(self) -> str:
@@ -58,13 +64,13 @@ class TrainingPod:
         """See programs/log_steps.py."""
         self.platform.kubectl("exec", self.name, "--container=trainer", "--", "touch", "/state/now")
 
-    def kill(self, command_line: str) -> None:
-        """SIGKILL from outside, to the process of this pod whose command line has this text."""
+    def kill(self, command_line: str, signal: str = "KILL") -> None:
+        """A signal from outside, to the process of this pod whose command line has this text."""
         uid = self.pod["metadata"]["uid"].replace("-", "_")
         script = (
             "for process in /proc/[0-9]*; do "
             f"if grep -qs {uid} $process/cgroup && tr '\\0' ' ' < $process/cmdline | grep -q -- '{command_line}'; "
-            "then kill -KILL ${process#/proc/}; echo killed; fi; done"
+            f"then kill -{signal} ${{process#/proc/}}; echo killed; fi; done"
         )
         done = subprocess.run(
             ["docker", "exec", self.node, "sh", "-c", script], capture_output=True, text=True, check=True
@@ -106,11 +112,11 @@ class TrainingPod:
 
 
 def start(platform: Platform, name: str, command: list[str], **changes: Any) -> TrainingPod:
-    """Run `command` in the Job of k8s/01-train-digits.yaml. `changes`: env, state (a volume), memory."""
+    """Run `command` in the Job of k8s/01-train-digits.yaml. `changes`: env, state (a volume), cpu, memory, retries."""
     text = (REPOSITORY / "k8s/01-train-digits.yaml").read_text()
     job = json.loads(platform.kubectl("create", "--dry-run=client", "--output=json", "--filename=-", stdin=text))
     job["metadata"]["name"] = name
-    job["spec"]["backoffLimit"] = 0
+    job["spec"]["backoffLimit"] = changes.get("retries", 0)
     spec = job["spec"]["template"]["spec"]
     (trainer,) = spec["containers"]
     (shipper,) = spec["initContainers"]
@@ -121,7 +127,10 @@ def start(platform: Platform, name: str, command: list[str], **changes: Any) -> 
         container["env"] += [{"name": key, "value": value} for key, value in added.items()]
     trainer.pop("args")
     trainer["command"] = command
-    trainer["resources"] = {"requests": {"cpu": "50m"}, "limits": {"memory": changes.get("memory", "1Gi")}}
+    trainer["resources"] = {
+        "requests": {"cpu": changes.get("cpu", "50m")},
+        "limits": {"memory": changes.get("memory", "1Gi")},
+    }
     trainer["volumeMounts"].append({"name": "programs", "mountPath": "/programs"})
     spec["volumes"] = [each for each in spec["volumes"] if each["name"] != "state" or "state" not in changes]
     if "state" in changes:

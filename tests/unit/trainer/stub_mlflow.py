@@ -59,7 +59,11 @@ class StubMlflow:
             case "runs/get":
                 outputs = [{"model_id": each} for each in self.outputs]
                 return {
-                    "run": {"info": self.runs[body["run_id"]]["info"], "data": {}, "outputs": {"model_outputs": outputs}}
+                    "run": {
+                        "info": self.runs[body["run_id"]]["info"],
+                        "data": {},
+                        "outputs": {"model_outputs": outputs},
+                    }
                 }
             case "runs/update":
                 self.runs[body["run_id"]].update(status=body["status"])

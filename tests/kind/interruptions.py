@@ -1,0 +1,78 @@
+"""What stops a training pod from outside, and how far its Job has come."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tests.kind.training_pods import TrainingPod
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """A training Job whose pods are stopped, one after the other."""
+
+    pod: TrainingPod
+    key: str
+    """Metric that is logged at every step."""
+
+    @property
+    def steps(self) -> int:
+        """How many are in Postgres."""
+        job = json.loads(self.pod.platform.kubectl("get", "job", self.pod.job, "--output=json"))
+        statement = (
+            "SELECT count(*) FROM metrics m JOIN tags t USING (run_uuid) WHERE t.key = 'trainyard.job_uid' "
+            f"AND t.value = '{job['metadata']['uid']}' AND m.key = '{self.key}'"
+        )
+        return int(self.pod.platform.sql(statement)[0][0])
+
+    def wait_for_steps(self, count: int) -> None:
+        """Until so many are in Postgres."""
+        self.pod.platform.wait_for(f"{count} steps of job/{self.pod.job}", lambda: self.steps >= count, 420)
+
+    def current(self) -> dict[str, Any]:
+        """The pod that trains now, once there is one."""
+
+        def running() -> dict[str, Any] | None:
+            pod = self.pod.pod
+            alive = pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+            return pod if alive else None
+
+        found: dict[str, Any] = self.pod.platform.wait_for(f"a running pod of job/{self.pod.job}", running, 240)
+        return found
+
+    def wait_for_another(self, before: dict[str, Any]) -> None:
+        """Until the pod that was there is gone from the cluster's work, and the Job has made a new one."""
+        uid = before["metadata"]["uid"]
+        self.pod.platform.wait_for(
+            f"a new pod of job/{self.pod.job}", lambda: self.pod.pod["metadata"]["uid"] != uid, 240
+        )
+
+    def delete(self) -> None:
+        """`kubectl delete pod`."""
+        pod = self.current()
+        self.pod.platform.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
+        self.wait_for_another(pod)
+
+    def evict(self) -> None:
+        """As an autoscaler, a descheduler or `kubectl drain` does."""
+        pod = self.current()
+        name = pod["metadata"]["name"]
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+        path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{name}/eviction"
+        self.pod.platform.kubectl("create", "--raw", path, "--filename=-", stdin=json.dumps(eviction))
+        self.wait_for_another(pod)
+
+    def drain(self) -> None:
+        """`kubectl drain` of its node, of this Job's pods only: the platform lives there too."""
+        pod = self.current()
+        node, platform = pod["spec"]["nodeName"], self.pod.platform
+        platform.kubectl(
+            "drain", node, f"--pod-selector=batch.kubernetes.io/job-name={self.pod.job}",
+            "--delete-emptydir-data", "--ignore-daemonsets", "--force", "--timeout=180s",
+        )  # fmt: skip
+        try:
+            self.wait_for_another(pod)
+        finally:
+            platform.kubectl("uncordon", node)

@@ -18,6 +18,7 @@ OTHERS_SET = {
     "TRAINYARD_TRACKING_WAIT_S": "a Job's env",
     "TRAINYARD_JSON_DIR": "a laptop",
     "TRAINYARD_RUN_UID": "`trainyard run`",
+    "TRAINYARD_SYSTEM_METRICS_S": "a Job's env",
     "TRAINYARD_IMAGE_DIGEST": "a Job's env: no field tells it to a pod",
     "TRAINYARD_GIT_COMMIT": "an image",
     "TRAINYARD_GIT_BRANCH": "an image",

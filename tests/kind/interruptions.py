@@ -35,19 +35,21 @@ class Interrupted:
         """The pod that trains now, once there is one."""
 
         def running() -> dict[str, Any] | None:
-            pod = self.pod.pod
-            alive = pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
-            return pod if alive else None
+            pods = [pod for pod in self.pod.pods if "deletionTimestamp" not in pod["metadata"]]
+            return next((pod for pod in pods if pod["status"].get("phase") == "Running"), None)
 
         found: dict[str, Any] = self.pod.platform.wait_for(f"a running pod of job/{self.pod.job}", running, 240)
         return found
 
     def wait_for_another(self, before: dict[str, Any]) -> None:
-        """Until the pod that was there is gone from the cluster's work, and the Job has made a new one."""
+        """Until the Job has made a new pod in place of that one; it waits longer each time."""
         uid = before["metadata"]["uid"]
-        self.pod.platform.wait_for(
-            f"a new pod of job/{self.pod.job}", lambda: self.pod.pod["metadata"]["uid"] != uid, 240
-        )
+
+        def replaced() -> bool:
+            pods = self.pod.pods
+            return bool(pods) and pods[-1]["metadata"]["uid"] != uid
+
+        self.pod.platform.wait_for(f"a new pod of job/{self.pod.job}", replaced, 240)
 
     def delete(self) -> None:
         """`kubectl delete pod`."""

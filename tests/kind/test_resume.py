@@ -117,6 +117,7 @@ def of_manifest(platform: Platform, job: str) -> Interrupted:
 def by_manifest(platform: Platform, name: str, job: Interrupted) -> None:
     """A file of k8s/, applied and interrupted by the commands of its header."""
     said = header(name)
+    platform.shell(f"{said['Clean']} --ignore-not-found")
     platform.shell(said["Apply"])
     job.wait_for_steps(1000)
     before = job.current()

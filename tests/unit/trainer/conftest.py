@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import trainyard
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from trainyard.environment import JobEnvironment
+
+from tests.kind.wandb_server.server import Server
 
 # The command is the package that these tests import, wherever the working directory is.
 _SOURCE = str(Path(trainyard.__file__).resolve().parents[1])
@@ -103,6 +106,17 @@ class Laptop:
         found = self.client.get_experiment_by_name(experiment)
         assert found is not None, f"no experiment {experiment}"
         return list(self.client.search_runs([found.experiment_id]))
+
+
+@pytest.fixture
+def wandb_server() -> Iterator[Server]:
+    """A stand-in for W&B's server that the real client talks to."""
+    server = Server()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield server
+    assert server.store.unknown_operations == []
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 import json
 import shutil
 import signal
-import threading
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,16 +37,6 @@ with trainyard.run("steps", params={"lr": 0.1}, tags={"end": end}) as run:
         raise RuntimeError("the bug")
     sys.exit(int(end))
 """
-
-
-@pytest.fixture
-def wandb() -> Iterator[Server]:
-    server = Server()
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield server
-    assert server.store.unknown_operations == []
-    server.shutdown()
-    server.server_close()
 
 
 def log(laptop: Laptop, first: int, last: int, end: str, **environment: str) -> Ended:
@@ -114,17 +102,17 @@ def test_what_was_not_delivered_comes_first(laptop: Laptop) -> None:
 
 
 @pytest.mark.parametrize("end", ["75", "kill"])
-def test_a_run_goes_on_in_wandb(laptop: Laptop, wandb: Server, end: str) -> None:
+def test_a_run_goes_on_in_wandb(laptop: Laptop, wandb_server: Server, end: str) -> None:
     environment = {
         "TRAINYARD_TRACKING": "wandb,json",
         "WANDB_MODE": "online",
-        "WANDB_BASE_URL": wandb.store.public_url,
-        "WANDB_API_KEY": wandb.store.key,
+        "WANDB_BASE_URL": wandb_server.store.public_url,
+        "WANDB_API_KEY": wandb_server.store.key,
     }
     log(laptop, 1, 25, end, WAIT_S="4", **environment)
     ended = log(laptop, 21, 40, "0", **environment)
     assert ended.code == 0, ended.stderr
-    (run,) = wandb.store.as_json()["runs"].values()
+    (run,) = wandb_server.store.as_json()["runs"].values()
     rows = Counter(
         (key, row["trainyard/step"], value)
         for row in run["history"]

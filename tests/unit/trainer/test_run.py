@@ -315,3 +315,20 @@ def test_the_shipper_needs_no_large_library(laptop: Laptop) -> None:
     assert not {"mlflow", "torch", "numpy", "pandas", "wandb"} & {
         line.split("|")[-1].strip() for line in done.stderr.splitlines()
     }
+
+
+def test_a_mistake_of_the_user_ends_a_script_with_42_and_one_message(laptop: Laptop) -> None:
+    ended = laptop.script(
+        """
+        import trainyard
+        from trainyard.data import corpus
+        with trainyard.run("mistakes") as run:
+            corpus("no/such/text.txt")
+        """
+    )
+    assert ended.code == 42
+    assert "no/such/text.txt" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    (run,) = laptop.runs("mistakes")
+    assert run.info.status == "FAILED"
+    assert "ConfigError" in run.data.tags["trainyard.traceback"]

@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,13 +93,8 @@ class Shipped:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield server
-    assert server.store.unknown_operations == []
-    server.shutdown()
-    server.server_close()
+def server(wandb_server: Server) -> Server:
+    return wandb_server
 
 
 @pytest.fixture

@@ -42,6 +42,8 @@ class JobEnvironment:
     """Seconds after SIGTERM by which a training process must be gone."""
     checkpoint_uri: str | None = None
     """Directory or s3://bucket/prefix below which each run has a place for its checkpoints; None: in `state_dir`."""
+    system_metrics_s: float = 0.0
+    """Seconds between two samples of how busy each rank is; 0 = none."""
     rank: int = 0
     """Of several processes that train together, the one with rank 0 records."""
     local_rank: int = 0
@@ -90,6 +92,7 @@ class JobEnvironment:
         spool_bytes = parse("TRAINYARD_SPOOL_BYTES", str(512 * 2**20), _bytes)
         wait_s = parse("TRAINYARD_TRACKING_WAIT_S", "300", seconds)
         grace_s = parse("TRAINYARD_GRACE_S", "25", seconds)
+        system_metrics_s = parse("TRAINYARD_SYSTEM_METRICS_S", "0", seconds)
         checkpoint_uri = parse("TRAINYARD_CHECKPOINT_URI", "", _checkpoint_uri)
         rank = parse("RANK", "0", _rank)
         local_rank = parse("LOCAL_RANK", "0", _rank)
@@ -98,7 +101,7 @@ class JobEnvironment:
         if problems:
             raise ConfigError(*problems)
         assert uri and tracking and shipper and spool_bytes and world_size
-        assert deadline_s is not None and wait_s is not None and grace_s is not None
+        assert deadline_s is not None and wait_s is not None and grace_s is not None and system_metrics_s is not None
         assert rank is not None and local_rank is not None and job_index is not None
         settings = {name: value for name in _PASSED_ON if (value := get(name))}
         if json_dir := get("TRAINYARD_JSON_DIR"):
@@ -114,6 +117,7 @@ class JobEnvironment:
             tracking_wait_s=wait_s,
             grace_s=grace_s,
             checkpoint_uri=checkpoint_uri,
+            system_metrics_s=system_metrics_s,
             rank=rank,
             local_rank=local_rank,
             world_size=world_size,

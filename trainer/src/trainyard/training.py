@@ -1,8 +1,8 @@
 """One training's life: meet the other ranks, check, start, train or go on, and a truthful end whatever happens."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from trainyard.config import Config, config_hash, flatten, to_yaml
 from trainyard.environment import JobEnvironment
 from trainyard.interruption import Interruption
 from trainyard.spool.records import Start
+from trainyard.system_metrics import SystemMetrics
 from trainyard.tasks import Task
 from trainyard.tasks.base import Context, Outcome, Trainer
 from trainyard.tracking.run import NoRun, Run
@@ -68,16 +69,33 @@ def _train(
     interruption: Interruption,
     say: Callable[[str], None],
 ) -> Outcome:
-    checkpointer = partial(
-        Checkpointer,
-        run,
-        config=getattr(trainer.config, "checkpoint"),  # noqa: B009 - every task has this section, which Config does not know
-        uri=environment.checkpoints(run.uid),
-        config_hash=config_hash(task.name, trainer.config),
-        interruption=interruption,
-        say=say,
-    )
-    return trainer.train(Context(run=run, world=world, say=say, checkpointer=checkpointer))
+    made: list[Checkpointer] = []
+
+    def checkpointer(**objects: Any) -> Checkpointer:
+        checkpoint = Checkpointer(
+            run,
+            config=getattr(trainer.config, "checkpoint"),  # noqa: B009 - every task has this section, which Config does not know
+            uri=environment.checkpoints(run.uid),
+            config_hash=config_hash(task.name, trainer.config),
+            interruption=interruption,
+            say=say,
+            **objects,
+        )
+        made.append(checkpoint)
+        return checkpoint
+
+    def step() -> int:
+        return made[-1].latest_step if made else 0
+
+    context = Context(run=run, world=world, say=say, checkpointer=checkpointer)
+    with _system_metrics(run, world, environment.system_metrics_s, step):
+        return trainer.train(context)
+
+
+def _system_metrics(
+    run: Run, world: distributed.World, every_s: float, step: Callable[[], int]
+) -> AbstractContextManager[object]:
+    return SystemMetrics(run, world, every_s=every_s, step=step) if every_s else nullcontext()
 
 
 def _say_nothing(_text: str) -> None:

@@ -71,6 +71,8 @@ class Checkpointer:
             interruption = of_this_process()
             interruption.limit(environment.grace_s, self._say)
         self._interruption = interruption
+        self.latest_step = 0
+        """The step that is done."""
         self._due_step: float = _NEVER
         self._due_time = _NEVER
         self._plan(0)
@@ -98,6 +100,7 @@ class Checkpointer:
         if found is None:
             return 0
         step, uid = found
+        self.latest_step = step
         for name in self._objects.names:
             # One after the other: a second copy of everything may be more than the memory holds.
             state = ranks.state_from_rank_0(saved[0].common.pop(name) if saved else None)
@@ -117,6 +120,7 @@ class Checkpointer:
         After SIGTERM to one of the ranks: save, wait until that is durable, and raise Preempted on all ranks. After
         SIGINT: raise Interrupted, and save nothing. Raises CheckpointError if the last one cannot be written.
         """
+        self.latest_step = step
         if (
             self._alone
             and step < self._due_step

@@ -158,8 +158,10 @@ def _trainer_tests(session: Session, image: str) -> bool:
     # The folder in front makes every process that a test starts measure its coverage, too.
     path = "/repository/tests/unit/trainer/coverage:/repository/trainer/src:/repository"
     command += [f"--env=PYTHONPATH={path}", "--env=COVERAGE_PROCESS_START=/repository/pyproject.toml"]
-    command += ["--env=COVERAGE_FILE=/tmp/coverage", "--workdir=/repository", image]
-    command += ["pytest", "-p", "no:cacheprovider", "tests/unit/trainer", *session.arguments]
+    # As many workers as cores: threads of their own would only be in each other's way.
+    command += ["--env=COVERAGE_FILE=/tmp/coverage", "--env=OMP_NUM_THREADS=1", "--workdir=/repository", image]
+    command += ["pytest", "-p", "no:cacheprovider", "-n", "auto", "--dist", "worksteal", "tests/unit/trainer"]
+    command += session.arguments
     # A selection of tests covers what it covers.
     command += (
         [] if session.arguments else ["--cov", f"--cov-fail-under={COVERAGE_PERCENT}", "--cov-report=term:skip-covered"]

@@ -1,12 +1,13 @@
 """Training Jobs: their pods, and when an upgrade makes a new one."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from manifests import CHART, Object, Scenario, container, environment, pod_spec, pod_template, secret_data
+from manifests import CHART, ROOT, Object, Scenario, container, environment, pod_spec, pod_template, secret_data
 from scenarios import BIG_JOB, LONGEST_RELEASE
 
 PLAIN: dict[str, Any] = {"args": ["train", "digits"]}
@@ -381,3 +382,11 @@ def test_defaults_apply_to_every_job_and_are_replaced_whole() -> None:
     own = render({**PLAIN, "env": {"OWN": "1"}}, trainingDefaults=defaults)
     assert "FROM" not in environment(trainer(own))
     assert own["spec"]["backoffLimit"] == 9
+
+
+def test_the_readmes_values_are_the_charts() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (job,) = Scenario(values=yaml.safe_load(text)).kind("Job")
+    launcher = container(job, "trainer")["command"]
+    assert launcher == ["trainyard", "launch", "--nnodes", "2", "--nproc-per-node", "8", "--", "trainyard"]
+    assert environment(container(job, "trainer"))["TRAINYARD_CHECKPOINT_URI"] == "s3://team/checkpoints"

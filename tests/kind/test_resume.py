@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,12 @@ def in_s3(platform: Platform) -> dict[str, str]:
 
 def thrice(job: Interrupted, disturb: Callable[[], None]) -> None:
     """At a quarter, at half and at three quarters of the training."""
+    done = 0
     for quarter in (1, 2, 3):
-        job.wait_for_steps(quarter * STEPS // 4)
+        # And not before the pod that came after the last time trains.
+        job.wait_for_steps(max(quarter * STEPS // 4, done + 50))
         disturb()
+        done = job.steps
 
 
 def truncated(job: Interrupted) -> None:
@@ -186,6 +190,20 @@ def test_each_pod_but_the_last_says_that_it_was_interrupted(storm: Storm, name: 
     assert set(codes[:-1]) <= {75}
     assert codes[-1] == 0
     assert tags(storm[name].pod.run)["trainyard.attempt"] == "4"
+    print(
+        f"{name}: from the start of the last container to its first new step {seconds_to_a_new_step(storm[name]):.1f} s"
+    )
+
+
+def seconds_to_a_new_step(job: Interrupted) -> float:
+    """Of the newest pod."""
+    (status,) = [each for each in job.pod.pod["status"]["containerStatuses"] if each["name"] == "trainer"]
+    began = datetime.fromisoformat(status["state"]["terminated"]["startedAt"]).timestamp()
+    statement = (
+        f"SELECT min(timestamp) FROM metrics WHERE run_uuid = '{job.pod.run['info']['run_id']}' AND key = '{job.key}' "
+        f"AND timestamp > {1000 * began:.0f}"
+    )
+    return int(job.pod.platform.sql(statement)[0][0]) / 1000 - began
 
 
 def test_a_truncated_checkpoint_is_skipped_with_a_warning(storm: Storm) -> None:

@@ -1,13 +1,13 @@
 """A task that trains one step and breaks."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any, Final
 
 from trainyard.config import Config
-from trainyard.interruption import Interruption
+from trainyard.distributed import World
 from trainyard.tasks import Task
-from trainyard.tasks.base import Outcome
+from trainyard.tasks.base import Context, Outcome
 from trainyard.tasks.digits.config import DigitsConfig
-from trainyard.tracking.run import Run
 
 
 class BrokenTrainer:
@@ -15,13 +15,13 @@ class BrokenTrainer:
 
     model_name = "none"
     dataset_version = "none"
-    device = "nowhere"
+    dataset: Final[Mapping[str, Any]] = {}
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, _world: World) -> None:
         self.config = config
 
-    def train(self, run: Run, interruption: Interruption, say: Callable[[str], None]) -> Outcome:  # noqa: ARG002 - the protocol's
-        run.log_metrics({"loss": 1.0}, step=1)
+    def train(self, context: Context) -> Outcome:
+        context.run.log_metrics({"loss": 1.0}, step=1)
         raise ZeroDivisionError("a bug in the training code")
 
 

@@ -17,6 +17,7 @@ import pytest
 import trainyard
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from trainyard import interruption
 from trainyard.environment import JobEnvironment
 
 from tests.kind.wandb_server.server import Server
@@ -106,6 +107,17 @@ class Laptop:
         found = self.client.get_experiment_by_name(experiment)
         assert found is not None, f"no experiment {experiment}"
         return list(self.client.search_runs([found.experiment_id]))
+
+
+@pytest.fixture(autouse=True)
+def a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For what is called in this process: signals that one test has sent are no matter of the next one."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    monkeypatch.setattr(interruption, "_of_this_process", None)
+    yield
+    signal.set_wakeup_fd(-1)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         (["train", "digits", "--set", "epohcs=1"], "did you mean epochs?"),
         (["train", "digits", "--set", "lr"], "lr: must be key=value"),
         (["train", "digit"], "there is no task digit; did you mean digits?"),
-        (["train", "chess"], "tasks: digits"),
-        (["train"], "tasks: digits"),
+        (["train", "chess"], "tasks: tinynet, digits, text, lm, lora"),
+        (["train"], "tasks: tinynet, digits, text, lm, lora"),
         (["train", "digits", "--lr", "1"], "unrecognized arguments: --lr 1"),
         (["fly"], "invalid choice: 'fly'"),
         ([], "required: COMMAND"),
@@ -53,8 +53,17 @@ def test_wrong_input_ends_with_42_and_says_what_is_wrong(
         ("MLFLOW_TRACKING_URI", "http://h:abc", "MLFLOW_TRACKING_URI=http://h:abc: must be http://HOST:PORT"),
         ("MLFLOW_TRACKING_URI", "http://[x", "MLFLOW_TRACKING_URI=http://[x: must be http://HOST:PORT"),
         ("MLFLOW_TRACKING_URI", "ftp://me:pw@h", "MLFLOW_TRACKING_URI=ftp://***@h: must be http://HOST:PORT"),
-        ("WORLD_SIZE", "2", "WORLD_SIZE=2: training runs in one process"),
-        ("JOB_COMPLETION_INDEX", "1", "JOB_COMPLETION_INDEX=1: training runs in one process"),
+        ("WORLD_SIZE", "0", "WORLD_SIZE=0: must be 1 or more"),
+        (
+            "JOB_COMPLETION_INDEX",
+            "1",
+            "JOB_COMPLETION_INDEX=1 without WORLD_SIZE: start the pods of a Job by `trainyard launch",
+        ),
+        (
+            "TRAINYARD_CHECKPOINT_URI",
+            "gs://b/x",
+            "TRAINYARD_CHECKPOINT_URI=gs://b/x: must be a directory or s3://BUCKET/PREFIX",
+        ),
     ],
 )
 def test_a_wrong_environment_ends_with_42(

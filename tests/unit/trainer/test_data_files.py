@@ -191,7 +191,7 @@ def test_a_key_may_have_any_characters() -> None:
 
 def test_what_is_read_from_s3_is_called_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = Bucket({"some/a.txt": "one", "some/b.txt": ""})
-    monkeypatch.setattr("trainyard.data.s3._client", lambda: bucket)
+    monkeypatch.setattr("trainyard.s3.client", lambda: bucket)
     with pytest.raises(ConfigError) as caught:
         corpus("s3://b/some")
     assert str(caught.value) == "s3://b/some/b.txt: the file is empty"
@@ -259,7 +259,7 @@ def test_a_server_that_is_not_there_is_no_mistake_of_the_configuration(monkeypat
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
-    monkeypatch.setattr("trainyard.data.s3._ATTEMPTS", 1)
+    monkeypatch.setattr("trainyard.s3._ATTEMPTS", 1)
     with pytest.raises(TrainyardError) as caught, fetch("s3://b/t.txt"):
         pass
     assert type(caught.value) is TrainyardError

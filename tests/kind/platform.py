@@ -92,6 +92,8 @@ class Platform:
     def install(self) -> None:
         """Install the release, or upgrade it back to what the small profile says."""
         self.install_s = release.install(self.settings, self.tools, self.images)
+        # As `scripts/up` leaves it: commands of documents name no namespace.
+        self.kubectl("config", "set-context", self.settings.context, f"--namespace={NAMESPACE}")
 
     def upgrade(self, *arguments: str) -> None:
         """`helm upgrade` with the small profile and more arguments, until ready."""

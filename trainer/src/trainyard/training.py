@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+# Every optimizer imports it when it is made: too late, since then a thread imports MLflow, and both may fail.
+import torch._dynamo  # noqa: F401
+
 from trainyard import distributed, provenance
 from trainyard.checkpoint import Checkpointer
 from trainyard.config import Config, config_hash, flatten, to_yaml

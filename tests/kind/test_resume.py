@@ -18,12 +18,11 @@ from typing import Any
 import pytest
 from local_cluster.settings import RELEASE
 
-from tests.kind.interruptions import Interrupted
+from tests.kind.interruptions import INDEX, STEPS_PER_EPOCH, Interrupted
 from tests.kind.platform import Platform, manifest, metrics, params, tags
 from tests.kind.training_pods import EXPERIMENT, TrainingPod, mount_programs, start
 
 EPOCHS = 60
-STEPS_PER_EPOCH = 40
 STEPS = EPOCHS * STEPS_PER_EPOCH
 OUTAGE_S = 60
 TRAIN = [
@@ -48,7 +47,7 @@ def train(platform: Platform, name: str, **changes: object) -> Interrupted:
     # One thread: the same sums in the same order, and room for the others.
     environment = {"OMP_NUM_THREADS": "1", "TRAINYARD_GRACE_S": "60", **changes.pop("env", {})}  # type: ignore[dict-item]
     pod = start(platform, name, TRAIN, env=environment, retries=6, cpu="100m", **changes)
-    return Interrupted(pod, "train/loss_step")
+    return Interrupted(pod)
 
 
 def in_s3(platform: Platform) -> dict[str, str]:
@@ -115,7 +114,7 @@ def told(job: Interrupted, text: str) -> str:
 
 def of_manifest(platform: Platform, job: str) -> Interrupted:
     """A Job of k8s/."""
-    return Interrupted(TrainingPod(platform, job), "train/loss_step")
+    return Interrupted(TrainingPod(platform, job))
 
 
 def by_manifest(platform: Platform, name: str, job: Interrupted) -> None:
@@ -200,7 +199,7 @@ def seconds_to_a_new_step(job: Interrupted) -> float:
     (status,) = [each for each in job.pod.pod["status"]["containerStatuses"] if each["name"] == "trainer"]
     began = datetime.fromisoformat(status["state"]["terminated"]["startedAt"]).timestamp()
     statement = (
-        f"SELECT min(timestamp) FROM metrics WHERE run_uuid = '{job.pod.run['info']['run_id']}' AND key = '{job.key}' "
+        f"SELECT min(timestamp) FROM metrics WHERE run_uuid = '{job.pod.run['info']['run_id']}' AND key = 'train/loss_step' "
         f"AND timestamp > {1000 * began:.0f}"
     )
     return int(job.pod.platform.sql(statement)[0][0]) / 1000 - began
@@ -250,9 +249,7 @@ def test_the_manifests_go_on_as_their_headers_say(platform: Platform, job: str) 
 @pytest.mark.usefixtures("storm")
 def test_both_ranks_were_there_and_left_and_came_back_together(platform: Platform) -> None:
     pods = platform.objects("pods", "batch.kubernetes.io/job-name=train-ddp")
-    ends = Counter(
-        (pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"], exit_code(pod)) for pod in pods
-    )
+    ends = Counter((pod["metadata"]["labels"][INDEX], exit_code(pod)) for pod in pods)
     # Pod 1 was deleted, and is gone; pod 0 left with a checkpoint. Training ends only if the weights of both are the same.
     assert ends == {("0", 75): 1, ("0", 0): 1, ("1", 0): 1}
     assert tags(platform.run_of_job("train-ddp"))["trainyard.parameter_hash"].startswith("sha256:")

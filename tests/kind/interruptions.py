@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ from tests.kind.training_pods import TrainingPod
 INDEX: Final = "batch.kubernetes.io/job-completion-index"
 
 STEPS_PER_EPOCH: Final = 40
+CLUSTER_WIDE: Final = threading.Lock()
+"""Held while a node is cordoned or the tracking server away: its pod could not come back to the one, and evicted pods wait for the other."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,12 @@ class Interrupted:
 
     def drain(self) -> None:
         """`kubectl drain` of its node, of this Job's pods only: the platform lives there too."""
-        pod = self.current()
-        node, platform = pod["spec"]["nodeName"], self.pod.platform
-        platform.kubectl(
-            "drain", node, f"--pod-selector=batch.kubernetes.io/job-name={self.pod.job}",
-            "--delete-emptydir-data", "--ignore-daemonsets", "--force", "--timeout=180s",
-        )  # fmt: skip
-        try:
-            self.wait_for_another(pod)
-        finally:
-            platform.kubectl("uncordon", node)
+        with CLUSTER_WIDE:
+            pod = self.current()
+            node, platform = pod["spec"]["nodeName"], self.pod.platform
+            selector = f"--pod-selector=batch.kubernetes.io/job-name={self.pod.job}"
+            try:
+                platform.kubectl("drain", node, selector, "--delete-emptydir-data", "--force", "--timeout=180s")
+                self.wait_for_another(pod)
+            finally:
+                platform.kubectl("uncordon", node)

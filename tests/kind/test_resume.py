@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from local_cluster.settings import RELEASE
 
-from tests.kind.interruptions import INDEX, STEPS_PER_EPOCH, Interrupted
+from tests.kind.interruptions import CLUSTER_WIDE, INDEX, STEPS_PER_EPOCH, Interrupted
 from tests.kind.platform import Platform, manifest, metrics, params, tags
 from tests.kind.training_pods import EXPERIMENT, TrainingPod, mount_programs, start
 
@@ -95,16 +95,17 @@ def outages(platform: Platform, job: Interrupted) -> None:
     platform.kubectl("scale", "statefulset", f"{RELEASE}-objectstore", "--replicas=1")
     platform.kubectl("rollout", "status", f"statefulset/{RELEASE}-objectstore", "--timeout=180s")
     job.wait_for_steps(STEPS // 2)
-    platform.kubectl("scale", "deployment", f"{RELEASE}-mlflow", "--replicas=0")
-    try:
-        platform.wait_for("no MLflow pod", lambda: not platform.objects("pods", MLFLOW))
-        pod = job.current()
-        # So short that the shipper has no chance: what it could not deliver is in the checkpoint.
-        platform.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=20", "--wait=false")
-        job.wait_for_another(pod)
-    finally:
-        platform.kubectl("scale", "deployment", f"{RELEASE}-mlflow", "--replicas=1")
-    platform.wait_ready()
+    with CLUSTER_WIDE:
+        platform.kubectl("scale", "deployment", f"{RELEASE}-mlflow", "--replicas=0")
+        try:
+            platform.wait_for("no MLflow pod", lambda: not platform.objects("pods", MLFLOW))
+            pod = job.current()
+            # So short that the shipper has no chance: what it could not deliver is in the checkpoint.
+            platform.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=20", "--wait=false")
+            job.wait_for_another(pod)
+        finally:
+            platform.kubectl("scale", "deployment", f"{RELEASE}-mlflow", "--replicas=1")
+        platform.wait_ready()
 
 
 def told(job: Interrupted, text: str) -> str:

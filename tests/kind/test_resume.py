@@ -151,17 +151,19 @@ def storm(platform: Platform) -> Iterator[Storm]:
         lambda: by_manifest(platform, "02-resume-after-preemption.yaml", of_manifest(platform, "resume-digits")),
         lambda: by_manifest(platform, "03-train-ddp-two-pods.yaml", of_manifest(platform, "train-ddp")),
     ]
-    with ThreadPoolExecutor(len(lives)) as together:
-        for life in [together.submit(life) for life in lives]:
-            life.result()
-    for job in jobs.values():
-        platform.job_end(job.pod.job, timeout_s=420)
-    yield jobs
-    platform.kubectl("delete", "job", *jobs)
-    platform.kubectl("delete", "persistentvolumeclaim", "--ignore-not-found", *jobs)
-    platform.kubectl("delete", "configmap", "programs")
-    for name in ("02-resume-after-preemption.yaml", "03-train-ddp-two-pods.yaml"):
-        platform.shell(header(name)["Clean"])
+    try:
+        with ThreadPoolExecutor(len(lives)) as together:
+            for life in [together.submit(life) for life in lives]:
+                life.result()
+        for job in jobs.values():
+            platform.job_end(job.pod.job, timeout_s=420)
+        yield jobs
+    finally:
+        platform.kubectl("delete", "job", "--ignore-not-found", *jobs)
+        platform.kubectl("delete", "persistentvolumeclaim", "--ignore-not-found", *jobs)
+        platform.kubectl("delete", "configmap", "programs")
+        for name in ("02-resume-after-preemption.yaml", "03-train-ddp-two-pods.yaml"):
+            platform.shell(f"{header(name)['Clean']} --ignore-not-found")
 
 
 @pytest.mark.parametrize("name", ["undisturbed", "deleted", "evicted", "drained", "truncated", "in-s3"])

@@ -15,6 +15,7 @@ from tests.kind.training_pods import TrainingPod
 INDEX: Final = "batch.kubernetes.io/job-completion-index"
 
 STEPS_PER_EPOCH: Final = 40
+PROGRAM: Final = "trainyard train digits"
 CLUSTER_WIDE: Final = threading.Lock()
 """Held while a node is cordoned or the tracking server away: its pod could not come back to the one, and evicted pods wait for the other."""
 
@@ -60,6 +61,14 @@ class Interrupted:
 
         self.pod.platform.wait_for(f"a new pod of job/{self.pod.job}", replaced, 240)
 
+    def freeze(self) -> None:
+        """Stop its clock, so that it is not over before what is to happen to it can happen."""
+        self.pod.kill(PROGRAM, "STOP")
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.pod.kill(PROGRAM, "CONT")
+
     def delete(self) -> None:
         """`kubectl delete pod`."""
         pod = self.current()
@@ -77,8 +86,10 @@ class Interrupted:
 
     def drain(self) -> None:
         """`kubectl drain` of its node, of this Job's pods only: the platform lives there too."""
+        self.freeze()
         with CLUSTER_WIDE:
             pod = self.current()
+            self.thaw()
             node, platform = pod["spec"]["nodeName"], self.pod.platform
             selector = f"--pod-selector=batch.kubernetes.io/job-name={self.pod.job}"
             try:

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 from local_cluster.settings import RELEASE
 
-from tests.kind.interruptions import CLUSTER_WIDE, INDEX, STEPS_PER_EPOCH, Interrupted
+from tests.kind.interruptions import CLUSTER_WIDE, INDEX, PROGRAM, STEPS_PER_EPOCH, Interrupted
 from tests.kind.platform import Platform, manifest, metrics, params, tags
 from tests.kind.training_pods import EXPERIMENT, TrainingPod, mount_programs, start
 
-EPOCHS = 60
+EPOCHS = 80
 STEPS = EPOCHS * STEPS_PER_EPOCH
 OUTAGE_S = 60
 TRAIN = [
@@ -63,11 +63,11 @@ def in_s3(platform: Platform) -> dict[str, str]:
 
 
 def thrice(job: Interrupted, disturb: Callable[[], None]) -> None:
-    """At a quarter, at half and at three quarters of the training."""
+    """At a fifth, at two and at three fifths of the training: what comes after takes longer than any command."""
     done = 0
-    for quarter in (1, 2, 3):
+    for fifth in (1, 2, 3):
         # And not before the pod that came after the last time trains.
-        job.wait_for_steps(max(quarter * STEPS // 4, done + 50))
+        job.wait_for_steps(max(fifth * STEPS // 5, done + 50))
         disturb()
         done = job.steps
 
@@ -76,10 +76,10 @@ def truncated(job: Interrupted) -> None:
     """The newest checkpoint is truncated by hand, and the process killed before it can write another one."""
     job.wait_for_steps(STEPS // 3)
     pod = job.current()
-    job.pod.kill("trainyard train digits", "STOP")
+    job.freeze()
     script = "cd /state/checkpoints/*/ && cd $(ls -d step-* | sort | tail -1) && truncate --size=-1000 state.pt && pwd"
     job.pod.platform.kubectl("exec", pod["metadata"]["name"], "--container=shipper", "--", "sh", "-c", script)
-    job.pod.kill("trainyard train digits")
+    job.pod.kill(PROGRAM)
     job.wait_for_another(pod)
 
 
@@ -95,11 +95,13 @@ def outages(platform: Platform, job: Interrupted) -> None:
     platform.kubectl("scale", "statefulset", f"{RELEASE}-objectstore", "--replicas=1")
     platform.kubectl("rollout", "status", f"statefulset/{RELEASE}-objectstore", "--timeout=180s")
     job.wait_for_steps(STEPS // 2)
+    job.freeze()
     with CLUSTER_WIDE:
         platform.kubectl("scale", "deployment", f"{RELEASE}-mlflow", "--replicas=0")
         try:
             platform.wait_for("no MLflow pod", lambda: not platform.objects("pods", MLFLOW))
             pod = job.current()
+            job.thaw()
             # So short that the shipper has no chance: what it could not deliver is in the checkpoint.
             platform.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=20", "--wait=false")
             job.wait_for_another(pod)

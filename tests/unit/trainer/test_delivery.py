@@ -185,6 +185,24 @@ def test_other_nodes_deliver_what_their_own_pod_wrote(stub: StubMlflow, tmp_path
     assert [run["tags"]["trainyard.pod_name"] for run in stub.runs.values()] == ["job-1"]
 
 
+def test_the_first_node_delivers_what_pods_have_left_and_not_what_they_still_write(
+    stub: StubMlflow, tmp_path: Path
+) -> None:
+    ended(tmp_path / "spool", begin(stub, tags={"trainyard.pod_name": "gone"}))
+    begun = write(tmp_path / "spool", begin(stub, tags={"trainyard.pod_name": "alive"}))
+    assert begun.folder.writer_alive()
+    sidecar = Laptop(tmp_path).python(
+        "-m", "trainyard", "spool", "ship", ".", "--follow",
+        JOB_COMPLETION_INDEX="0", TRAINYARD_POD_NAME="mine", TRAINYARD_SHIP_GRACE_S="60",
+    )  # fmt: skip
+    assert sidecar.stdout is not None
+    assert "delivering" in sidecar.stdout.readline()
+    sidecar.terminate()
+    sidecar.communicate(timeout=30)
+    assert sidecar.returncode == 0, "it does not wait for what another pod delivers"
+    assert [run["tags"]["trainyard.pod_name"] for run in stub.runs.values()] == ["gone"]
+
+
 MODEL_CALLS = (
     "logged-models/search",
     "logged-models",

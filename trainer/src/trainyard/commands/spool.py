@@ -54,9 +54,9 @@ def run(options: argparse.Namespace, environ: "os._Environ[str]", interruption: 
 
 def _follow(parent: Path, environment: JobEnvironment, environ: "os._Environ[str]", interruption: Interruption) -> int:
     grace_s = seconds("TRAINYARD_SHIP_GRACE_S", environ.get("TRAINYARD_SHIP_GRACE_S") or "25")
-    # Nodes that train together may share a volume: what is left of earlier pods is the first one's business.
+    # Pods of one Job may share a volume: what is left of earlier ones is the first one's business, what others write is theirs.
     first = environ.get("JOB_COMPLETION_INDEX", "0") == "0"
-    service = Service(parent, say=_say, only_pod=None if first else environment.pod_name)
+    service = Service(parent, say=_say, only_pod=environment.pod_name, leftovers=first)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop_within(grace_s))
     try:

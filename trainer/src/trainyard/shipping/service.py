@@ -28,12 +28,14 @@ class Service:
         say: Callable[[str], None],
         report: Callable[[str], None] | None = None,
         only_pod: str | None = None,
+        leftovers: bool = True,
     ) -> None:
-        """`say` and `report`: see Shipper. `only_pod`: leave alone what other pods wrote."""
+        """`say` and `report`: see Shipper. `only_pod`: leave alone what other pods write; with `leftovers` not what they wrote."""
         self._parent = parent
         self._say = say
         self._report = report or say
         self._only_pod = only_pod
+        self._leftovers = leftovers
         self._deadline = Deadline()
         self._threads: dict[Path, threading.Thread] = {}
 
@@ -63,9 +65,11 @@ class Service:
         if self._only_pod is None:
             return True
         try:
-            return folder.start().tags.get("trainyard.pod_name") == self._only_pod
-        except SpoolError:  # told by whoever delivers everything
-            return False
+            if folder.start().tags.get("trainyard.pod_name") == self._only_pod:
+                return True
+        except SpoolError:  # told by whoever delivers what is left
+            return self._leftovers
+        return self._leftovers and not folder.writer_alive()
 
     def _take_up(self, folder: SpoolFolder) -> None:
         thread = self._threads.get(folder.path)

@@ -22,10 +22,18 @@ def apply(run: Run, request: dict[str, Any]) -> dict[str, Any]:
     run.preempting = run.preempting or bool(request.get("preempting"))
     if request.get("complete"):
         run.exit_code = int(request.get("exitcode") or 0)
-        run.state = "finished" if run.exit_code == 0 else "preempted" if run.preempting else "failed"
+        run.state = _end_state(run)
     elif lines_or_files(request):
         run.state, run.exit_code = "running", None
     return {"exitcode": None, "limits": {}}
+
+
+def _end_state(run: Run) -> str:
+    if run.exit_code == 0:
+        return "finished"
+    if run.preempting:
+        return "preempted"
+    return "killed" if run.stop_asked else "failed"
 
 
 def lines_or_files(request: dict[str, Any]) -> bool:

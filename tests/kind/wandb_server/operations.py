@@ -1,4 +1,4 @@
-"""GraphQL of runs: one function an operation, found by name in `OPERATIONS`."""
+"""GraphQL of runs: one function an operation, found by name in `OPERATIONS` beside those of artifacts and sweeps."""
 
 import json
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from .artifacts import ARTIFACT_OPERATIONS
 from .store import ENTITY, Run, Store
+from .sweeps import SWEEP_OPERATIONS
 
 Variables = dict[str, Any]
 Answer = dict[str, Any]
@@ -40,10 +41,14 @@ def coreweave_organization(_store: Store, _variables: Variables) -> Answer:
 def upsert_bucket(store: Store, variables: Variables) -> Answer:
     """Create a run, or change what is given."""
     run = store.run(variables.get("entity"), variables.get("project"), variables["name"])
-    inserted = run is None
+    inserted = run is None or run.state == "pending"  # handed out by a sweep, and not begun
     run = run or store.create_run(variables.get("entity"), variables.get("project"), variables["name"])
     run.display_name = variables.get("displayName") or run.display_name or run.name
     run.tags = variables.get("tags") or run.tags
+    run.sweep = variables.get("sweep") or run.sweep
+    if run.state == "pending":
+        run.state = "running"
+    store.seen(run)
     if variables.get("config"):
         run.config = json.loads(variables["config"])
     if variables.get("summaryMetrics"):
@@ -54,7 +59,7 @@ def upsert_bucket(store: Store, variables: Variables) -> Answer:
         "displayName": run.display_name,
         "description": None,
         "config": json.dumps(run.config),
-        "sweepName": None,
+        "sweepName": run.sweep,
         "project": _project(run),
         "historyLineCount": len(run.history),
     }
@@ -124,4 +129,5 @@ OPERATIONS: dict[str, Callable[[Store, Variables], Answer]] = {
     "CreateRunFiles": create_run_files,
     "RunFiles": run_files,
     **ARTIFACT_OPERATIONS,
+    **SWEEP_OPERATIONS,
 }

@@ -5,13 +5,24 @@ import gzip
 import json
 import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from . import file_stream
+from . import file_stream, sweeps
 from .operations import OPERATIONS
-from .store import KEY, File, Store
+from .store import KEY, File, Store, Sweep
+
+SWEEP_ACTIONS: Final[dict[str, Callable[[Store, Sweep], None]]] = {
+    "stop": partial(sweeps.change_state, state="FINISHED"),
+    "cancel": partial(sweeps.change_state, state="CANCELED"),
+    "pause": partial(sweeps.change_state, state="PAUSED"),
+    "resume": partial(sweeps.change_state, state="RUNNING"),
+    "delete": sweeps.delete,
+}
+"""What a person may do to a sweep in W&B's web page."""
 
 
 class Server(ThreadingHTTPServer):
@@ -48,12 +59,10 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(404, {"error": f"no such path: {self.path}"})
 
     def do_POST(self) -> None:
-        """GraphQL and the file stream; `/standin/outage` for tests."""
+        """GraphQL and the file stream; `/standin/...` for tests."""
         body = self._body()
-        store = self.server.store
-        if self.path == "/standin/outage":
-            store.outage = int(json.loads(body)["status"])
-            self._answer(200, {})
+        if self.path.startswith("/standin/"):
+            self._answer(*self._for_tests(self.path.removeprefix("/standin/"), json.loads(body)))
         elif self.path.startswith("/sdk/otel/"):
             self._answer(404, {})  # tells the client's telemetry to stay silent
         elif self._may_pass():
@@ -85,6 +94,21 @@ class Handler(BaseHTTPRequestHandler):
                     artifact.files[file] = File.of(body)
         self._answer(200, {})
 
+    def _for_tests(self, what: str, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        store = self.server.store
+        with store.lock:
+            if what == "outage":
+                store.outage = int(asked["status"])
+                if not store.outage:
+                    store.outage_ends()
+            elif what == "silence":
+                store.silence_s = float(asked["seconds"])
+            elif what == "sweep" and asked["sweep"] in store.sweeps and asked["do"] in SWEEP_ACTIONS:
+                SWEEP_ACTIONS[asked["do"]](store, store.sweeps[asked["sweep"]])
+            else:
+                return 404, {"error": f"nothing to do: {what} {asked}"}
+        return 200, {}
+
     def _may_pass(self) -> bool:
         store = self.server.store
         if store.outage:
@@ -112,6 +136,10 @@ class Handler(BaseHTTPRequestHandler):
                 answer: dict[str, Any] = {"data": operation(store, request.get("variables") or {})}
             except LookupError as error:
                 answer = {"errors": [{"message": str(error)}]}
+            except (sweeps.NotThere, sweeps.NotNow) as error:
+                status = 404 if isinstance(error, sweeps.NotThere) else 400
+                self._answer(status, {"errors": [{"message": str(error)}]})
+                return
         self._answer(200, answer)
 
     def _file_stream(self, path: str, request: dict[str, Any]) -> None:
@@ -119,6 +147,8 @@ class Handler(BaseHTTPRequestHandler):
         with store.lock:
             run = store.runs.get(path)
             answer = file_stream.apply(run, request) if run else {"error": f"no run {path}"}
+            if run:
+                store.seen(run)
         self._answer(200 if run else 404, answer)
 
     def _body(self) -> bytes:

@@ -166,6 +166,36 @@ def test_a_run_arrives_whole(shipped: Shipped) -> None:
     assert not list(shipped.wandb.glob("run-*")), "an uploaded run takes no disk"
 
 
+def test_a_trial_of_a_sweep_is_the_run_that_wandb_has_chosen(shipped: Shipped) -> None:
+    settings = {"WANDB_RUN_ID": "abcd1234", "WANDB_SWEEP_ID": "sweep123", "WANDB_ENTITY": "standin"}
+    told = {**settings, "WANDB_PROJECT": "searches", "TRAINYARD_PARAMETERS": '{"lr": 0.1, "x": 0.7}'}
+    shipped.open(settings=told)
+    shipped.deliver(Params({"lr": "0.2"}), *losses(0, 5))
+    shipped.finish("SCHEDULED", "preempted")
+    assert (shipped.run["state"], shipped.run["sweep"]) == ("preempted", "sweep123")
+
+    shipped.cursor = Kept()
+    shipped.open(settings=told)
+    shipped.deliver(*losses(5, 8))
+    shipped.finish("KILLED", "pruned")
+    run = shipped.run
+    assert (run["entity"], run["project"], run["name"]) == ("standin", "searches", "abcd1234")
+    assert shipped.values == [(step, 1.0 + step) for step in range(8)]
+    assert run["config"]["x"]["value"] == 0.7
+    assert run["config"]["trainyard"]["value"]["tags"]["trainyard.end_reason"] == "pruned"
+    assert (run["state"], run["exit_code"]) == ("finished", 0)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_run_that_was_stopped_is_killed_where_wandb_asked_for_it(shipped: Shipped, asked: bool) -> None:
+    shipped.open()
+    shipped.deliver(*losses(0, 2))
+    (run,) = shipped.server.store.runs.values()
+    run.stop_asked = asked
+    shipped.finish("KILLED", "stopped")
+    assert shipped.run["state"] == ("killed" if asked else "failed")
+
+
 def test_a_run_that_somebody_else_ends_stays_open(shipped: Shipped) -> None:
     shipped.open(owner=False)
     shipped.deliver(*losses(0, 3))

@@ -21,6 +21,21 @@ class MlflowRun:
     artifact_uri: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundRun:
+    """What MLflow knows of a run, points and files apart."""
+
+    run_id: str
+    name: str
+    status: str
+    start_ms: int
+    end_ms: int | None
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    """The last value of each."""
+    tags: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One value of one metric."""
@@ -57,6 +72,9 @@ class MlflowApi(Protocol):
     def get_run(self, run_id: str) -> MlflowRun:
         """An existing run."""
 
+    def search_runs(self, tags: Mapping[str, str]) -> Sequence[FoundRun]:
+        """Every run with all of these tags, in whichever experiment; the newest first."""
+
     def latest_steps(self, run_id: str) -> Mapping[str, int]:
         """The highest step of each metric of the run."""
 
@@ -67,6 +85,9 @@ class MlflowApi(Protocol):
         self, run_id: str, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]
     ) -> None:
         """At most 1,000 points, 100 params, 100 tags and 1,000 of all together. Points sent twice are stored once."""
+
+    def delete_tag(self, run_id: str, key: str) -> None:
+        """Remove a tag; one that is not there is no mistake."""
 
     def upload(self, artifact_uri: str, name: str, file: Path) -> None:
         """Store a file as `name` below `artifact_uri`."""

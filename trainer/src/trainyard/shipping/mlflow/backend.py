@@ -7,8 +7,8 @@ from typing import Final, TypeVar
 
 from trainyard.shipping.backend import Progress, Retry
 from trainyard.shipping.mlflow.api import LoggedModel, MlflowApi, MlflowRun, Point, Refused
-from trainyard.shipping.mlflow.http import MlflowHttp
-from trainyard.shipping.mlflow.rest import UID_TAG, RestMlflow
+from trainyard.shipping.mlflow.connection import connect, connected
+from trainyard.shipping.mlflow.rest import UID_TAG
 from trainyard.spool.records import Artifact, End, Metrics, Model, Params, Record, Start, Tags
 
 _T = TypeVar("_T")
@@ -23,7 +23,7 @@ class MlflowBackend:
     def open(self, start: Start, spool: Path, progress: Progress) -> None:
         """See `Backend`. Makes the run, or finds it."""
         self._start, self._spool, self._progress = start, spool, progress
-        self._api, self._http = _connect(start.settings["MLFLOW_TRACKING_URI"])
+        self._api, self._http = connect(start.settings["MLFLOW_TRACKING_URI"])
         try:
             self._run = self._find_or_create()
             if progress.state.get("attempt", 1) != start.attempt:
@@ -153,12 +153,8 @@ class MlflowBackend:
 
 def create_run(start: Start) -> Start:
     """Make the run of `start` now, for a program that must know its id. Raises Retry or Refused."""
-    api, http = _connect(start.settings["MLFLOW_TRACKING_URI"])
-    try:
+    with connected(start.settings["MLFLOW_TRACKING_URI"]) as api:
         return replace(start, mlflow_run_id=_find_or_create(api, start).run_id)
-    finally:
-        if http is not None:
-            http.close()
 
 
 def _find_or_create(api: MlflowApi, start: Start) -> MlflowRun:
@@ -188,15 +184,6 @@ def _point_to(mlmodel: Path, model: LoggedModel, run_id: str) -> None:
     known = {"artifact_path": model.artifact_uri, "model_id": model.model_id, "run_id": run_id}
     lines = [line for line in mlmodel.read_text().splitlines() if line.partition(":")[0] not in known]
     mlmodel.write_text("\n".join([*lines, *(f"{key}: {value}" for key, value in known.items())]) + "\n")
-
-
-def _connect(uri: str) -> tuple[MlflowApi, MlflowHttp | None]:
-    if uri.startswith("sqlite:"):
-        from trainyard.shipping.mlflow.local import LocalMlflow
-
-        return LocalMlflow(uri), None
-    http = MlflowHttp(uri)
-    return RestMlflow(http), http
 
 
 def _chunks(items: Sequence[_T], size: int) -> list[Sequence[_T]]:

@@ -3,8 +3,10 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Metric, Param, RunTag
@@ -12,8 +14,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from trainyard.shipping.backend import Retry, Unusable
-from trainyard.shipping.mlflow.api import LoggedModel, MlflowRun, Point, Refused
-from trainyard.shipping.mlflow.rest import COPY_TAG, UID_TAG, upload_directly
+from trainyard.shipping.mlflow.api import FoundRun, LoggedModel, MlflowRun, Point, Refused
+from trainyard.shipping.mlflow.rest import COPY_TAG, UID_TAG, tag_filter, upload_directly
 from trainyard.spool.records import EndStatus
 
 
@@ -61,6 +63,14 @@ class LocalMlflow:
         with _translated():
             return _run(self._client.get_run(run_id))
 
+    def search_runs(self, tags: Mapping[str, str]) -> Sequence[FoundRun]:
+        """See `MlflowApi`."""
+        with _translated():
+            experiments = [each.experiment_id for each in _pages(self._client.search_experiments)]
+            order = ["attributes.start_time DESC", "attributes.run_id"]
+            runs = _pages(partial(self._client.search_runs, experiments, tag_filter(tags), order_by=order))
+            return [_found_run(run) for run in runs]
+
     def latest_steps(self, run_id: str) -> Mapping[str, int]:
         """See `MlflowApi`."""
         with _translated():
@@ -87,6 +97,15 @@ class LocalMlflow:
                 [Param(key, value) for key, value in params.items()],
                 [RunTag(key, value) for key, value in tags.items()],
             )
+
+    def delete_tag(self, run_id: str, key: str) -> None:
+        """See `MlflowApi`."""
+        try:
+            with _translated():
+                self._client.delete_tag(run_id, key)
+        except Refused as refused:
+            if "No tag with name" not in str(refused):
+                raise
 
     def upload(self, artifact_uri: str, name: str, file: Path) -> None:
         """See `MlflowApi`."""
@@ -139,6 +158,30 @@ class LocalMlflow:
 def _run(run: object) -> MlflowRun:
     info = run.info  # type: ignore[attr-defined]  # mlflow is untyped where the checks run
     return MlflowRun(run_id=info.run_id, experiment_id=info.experiment_id, artifact_uri=info.artifact_uri)
+
+
+def _pages(search: Callable[..., Any]) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _found_run(run: object) -> FoundRun:
+    info, data = run.info, run.data  # type: ignore[attr-defined]  # as above
+    return FoundRun(
+        run_id=info.run_id,
+        name=info.run_name,
+        status=info.status,
+        start_ms=info.start_time,
+        end_ms=info.end_time,
+        params=data.params,
+        metrics=data.metrics,
+        tags=data.tags,
+    )
 
 
 @contextlib.contextmanager

@@ -2,18 +2,20 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from trainyard.shipping.backend import Retry, Unusable
-from trainyard.shipping.mlflow.api import LoggedModel, MlflowRun, Point, Refused
+from trainyard.shipping.mlflow.api import FoundRun, LoggedModel, MlflowRun, Point, Refused
 from trainyard.shipping.mlflow.http import MlflowHttp
 from trainyard.spool.records import EndStatus
 
 UID_TAG = "trainyard.run_uid"
 COPY_TAG = "trainyard.copy"
+_PAGE: Final = 1000
+"""Of a search; what MLflow takes at most is more."""
 
 
 class RestMlflow:
@@ -91,6 +93,25 @@ class RestMlflow:
         """See `MlflowApi`."""
         return _run(self._http.call("GET", "2.0/mlflow/runs/get", run_id=run_id)["run"]["info"])
 
+    def search_runs(self, tags: Mapping[str, str]) -> Sequence[FoundRun]:
+        """See `MlflowApi`."""
+        experiments = [each["experiment_id"] for each in self._pages("experiments/search", "experiments", {})]
+        query = {
+            "experiment_ids": experiments,
+            "filter": tag_filter(tags),
+            "order_by": ["attributes.start_time DESC", "attributes.run_id"],
+        }
+        return [_found_run(run) for run in self._pages("runs/search", "runs", query)]
+
+    def _pages(self, path: str, kind: str, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        token: dict[str, str] = {}
+        while True:
+            answer = self._http.call("POST", f"2.0/mlflow/{path}", {**query, "max_results": _PAGE, **token})
+            yield from answer.get(kind, ())
+            if not answer.get("next_page_token"):
+                return
+            token = {"page_token": answer["next_page_token"]}
+
     def latest_steps(self, run_id: str) -> Mapping[str, int]:
         """See `MlflowApi`."""
         data = self._http.call("GET", "2.0/mlflow/runs/get", run_id=run_id)["run"]["data"]
@@ -111,6 +132,14 @@ class RestMlflow:
         ]
         body = {"run_id": run_id, "metrics": metrics, "params": _pairs(params), "tags": _pairs(tags)}
         self._http.call("POST", "2.0/mlflow/runs/log-batch", body)
+
+    def delete_tag(self, run_id: str, key: str) -> None:
+        """See `MlflowApi`."""
+        try:
+            self._http.call("POST", "2.0/mlflow/runs/delete-tag", {"run_id": run_id, "key": key})
+        except Refused as refused:
+            if "No tag with name" not in str(refused):
+                raise
 
     def upload(self, artifact_uri: str, name: str, file: Path) -> None:
         """See `MlflowApi`."""
@@ -219,6 +248,25 @@ def _json_number(value: float) -> float | str:
 
 def _run(info: Mapping[str, Any]) -> MlflowRun:
     return MlflowRun(run_id=info["run_id"], experiment_id=info["experiment_id"], artifact_uri=info["artifact_uri"])
+
+
+def tag_filter(tags: Mapping[str, str]) -> str:
+    """The search for runs that have all of these; values hold no quotes."""
+    return " AND ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+
+
+def _found_run(run: Mapping[str, Any]) -> FoundRun:
+    info, data = run["info"], run["data"]
+    return FoundRun(
+        run_id=info["run_id"],
+        name=info.get("run_name", ""),
+        status=info["status"],
+        start_ms=int(info["start_time"]),
+        end_ms=int(info["end_time"]) if info.get("end_time") else None,
+        params={each["key"]: each["value"] for each in data.get("params", ())},
+        metrics={each["key"]: float(each["value"]) for each in data.get("metrics", ())},
+        tags={each["key"]: each["value"] for each in data.get("tags", ())},
+    )
 
 
 def _model(model: Mapping[str, Any]) -> LoggedModel:

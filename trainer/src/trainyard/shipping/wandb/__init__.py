@@ -8,6 +8,7 @@ patience.py          waiting for its answer
 process.py           the child process that holds the wandb library
 worker.py            what runs in it
 server.py            questions to the W&B server: what has it got?
+graphql.py           how they are asked
 transaction_log.py   the same question to an offline folder
 """
 

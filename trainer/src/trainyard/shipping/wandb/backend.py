@@ -63,7 +63,7 @@ class WandbBackend:
         if self._state.get("attempt") != start.attempt:
             self._state.update(attempt=start.attempt, tags={**self._state.get("tags", {}), **start.tags})
         if self._online:
-            self._server.run_status(start.uid, self._entity)  # says best what is wrong with key or address
+            self._server.run_status(options.run_id, self._entity)  # says best what is wrong with key or address
 
     def recorded(self) -> Mapping[str, int]:
         """See `Backend`. As far as this state directory knows: the server only tells how many rows there are."""
@@ -96,11 +96,13 @@ class WandbBackend:
         if self._start.owner:
             self._send_config([Tags({"trainyard.end_reason": end.reason})])
         if self._online:
-            self._server.run_status(self._start.uid, self._entity)  # the library would wait WANDB_FINISH_TIMEOUT for it
+            self._server.run_status(
+                self._options.run_id, self._entity
+            )  # the library would wait WANDB_FINISH_TIMEOUT for it
         self._ask(
             "finish",
             self._options.finish_timeout_s + _START_S,
-            exit_code=translate.EXIT_CODES[end.status],
+            exit_code=translate.exit_code(end),
             preempting=self._start.owner and end.status == "SCHEDULED",
         )
         if self._online:
@@ -136,7 +138,8 @@ class WandbBackend:
             mode=self._options.mode,
             base_url=self._options.base_url,
             root=str(self._options.state_dir),
-            id=self._start.uid,
+            id=self._options.run_id,
+            sweep_id=self._options.sweep_id,
             entity=self._options.entity,
             project=self._options.project,
             name=self._start.name[:128],  # more is refused
@@ -166,7 +169,8 @@ class WandbBackend:
         self._exclusive.callback(fcntl.flock, lock, fcntl.LOCK_UN)  # closing is not enough after a fork
 
     def _config(self) -> dict[str, Any]:
-        return translate.config(self._start, self._state["params"], self._state["tags"])
+        recorded = translate.config(self._start, self._state["params"], self._state["tags"])
+        return {**self._options.parameters, **recorded}
 
     def _send_config(self, records: Sequence[Record]) -> None:
         before = self._config()
@@ -220,22 +224,22 @@ class WandbBackend:
         self._wait_for(self._model_stored, math.inf, "a model")
 
     def _rows_stored(self) -> float:
-        return self._server.run_status(self._start.uid, self._entity).next_step
+        return self._server.run_status(self._options.run_id, self._entity).next_step
 
     def _settings_stored(self) -> float:
-        stored = self._server.run_status(self._start.uid, self._entity).config
+        stored = self._server.run_status(self._options.run_id, self._entity).config
         return -sum(key not in stored for key in self._config())
 
     def _files_stored(self) -> float:
         waiting = self._waiting.sizes()
-        there = self._server.file_sizes(self._start.uid, self._entity, list(waiting))
+        there = self._server.file_sizes(self._options.run_id, self._entity, list(waiting))
         return -sum(there.get(name, 0) != size for name, size in waiting.items())
 
     def _model_stored(self) -> float:
         """Infinite once the server has the model; until then it grows while the server answers."""
         if self._ask("model_logged", _START_S, within_s=1)["done"]:
             return math.inf
-        self._server.run_status(self._start.uid, self._entity)
+        self._server.run_status(self._options.run_id, self._entity)
         return time.monotonic()
 
     def _wait_for(self, have: Callable[[], float], wanted: float, what: str) -> None:

@@ -1,9 +1,10 @@
 """Where and how a run goes to W&B: what the training process saw, then the shipper's own environment."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, cast
+from typing import Any, Final, Literal, cast
 from urllib.parse import urlsplit
 
 from trainyard.shipping.backend import Unusable
@@ -26,6 +27,12 @@ class Options:
     entity: str | None
     """None = the default of whoever the key belongs to."""
     project: str
+    run_id: str
+    """Of the run there: our uid, or what a sweep of W&B has chosen."""
+    sweep_id: str | None
+    """Of that sweep."""
+    parameters: Mapping[str, Any]
+    """What it has chosen for the run; its search looks for them in the run's config."""
     state_dir: Path
     """Holds `wandb/`, and in it everything that the library writes."""
     api_key: str | None = field(repr=False)
@@ -54,12 +61,17 @@ class Options:
             raise Unusable(
                 "WANDB_API_KEY is not set where records are shipped: set it (in a pod, from a Secret), or WANDB_MODE=offline"
             )
+        sweep_id, chosen = start.settings.get("WANDB_SWEEP_ID"), start.settings.get("WANDB_RUN_ID")
+        of_sweep = bool(sweep_id and chosen)
         return cls(
             mode=cast(Literal["online", "offline", "disabled"], mode),
             base_url=base_url,
             entity=value("WANDB_ENTITY") or None,
             project=project
             or "".join("-" if letter in _REFUSED_IN_PROJECTS else letter for letter in start.experiment)[:128],
+            run_id=chosen if of_sweep and chosen else start.uid,
+            sweep_id=sweep_id if of_sweep else None,
+            parameters=json.loads(value("TRAINYARD_PARAMETERS", "{}")) if of_sweep else {},
             state_dir=state_dir.resolve(),
             api_key=api_key if mode == "online" else None,
             init_timeout_s=_seconds("WANDB_INIT_TIMEOUT", environ, 30.0),

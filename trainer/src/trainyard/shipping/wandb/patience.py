@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from trainyard.shipping.backend import Retry
-from trainyard.shipping.wandb.server import NoAnswer
+from trainyard.shipping.wandb.graphql import NoAnswer
 
 _FIRST_PAUSE_S = 0.3
 _LONGEST_PAUSE_S = 2.0

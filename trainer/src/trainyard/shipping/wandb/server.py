@@ -1,18 +1,13 @@
 """Questions to the W&B server, by the same GraphQL that the wandb client resumes a run with."""
 
-import base64
-import http.client
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from trainyard.shipping.backend import Retry, Unusable
+from trainyard.shipping.wandb.graphql import GraphQl
 from trainyard.shipping.wandb.options import Options
 
-_TIMEOUT_S: Final = 10.0
 _FILES: Final = 50
 """That one question may be about."""
 _RUN_STATUS: Final = """query RunResumeStatus($project: String, $entity: String, $name: String!) {
@@ -25,10 +20,6 @@ _RUN_FILES: Final = """query RunFiles($project: String!, $entity: String!, $name
     run(name: $name) { files(names: $fileNames, first: $first) { edges { node { name sizeBytes } } } }
   }
 }"""
-
-
-class NoAnswer(Retry):
-    """The server is away, which may be over in a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +36,7 @@ class WandbServer:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        credentials = base64.b64encode(f"api:{options.api_key}".encode()).decode()
-        self._headers = {"Authorization": f"Basic {credentials}", "Content-Type": "application/json"}
+        self._graphql = GraphQl(options.base_url, options.api_key)
 
     def run_status(self, run_id: str, entity: str | None) -> RunStatus:
         """How far the run is there. Raises Retry."""
@@ -75,34 +65,5 @@ class WandbServer:
         return sizes
 
     def _query(self, text: str, variables: dict[str, Any]) -> dict[str, Any]:
-        url = self._options.base_url
-        body = json.dumps({"query": text, "variables": variables}).encode()
-        request = urllib.request.Request(f"{url}/graphql", data=body, headers=self._headers)
-        try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-                answer = json.load(response)
-        except urllib.error.HTTPError as error:
-            raise _http_trouble(url, error) from error
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            raise NoAnswer(
-                f"W&B at {url} cannot be reached ({reason}): check WANDB_BASE_URL, or whether it is down"
-            ) from error
-        except ValueError as error:
-            raise Unusable(f"{url} does not answer as W&B does: check WANDB_BASE_URL") from error
-        errors = answer.get("errors") or []
-        if not all(isinstance(each, dict) for each in errors):  # GraphQL of some other program
-            raise Unusable(f"{url} does not answer as W&B does: check WANDB_BASE_URL")
-        if messages := [each.get("message", "") for each in errors]:
-            place = f"project {self._options.project!r} of entity {self._options.entity or '(default)'!r}"
-            raise Unusable(f"W&B at {url} refuses {place}: {'; '.join(messages)}; check WANDB_PROJECT and WANDB_ENTITY")
-        data: dict[str, Any] = answer.get("data") or {}
-        return data
-
-
-def _http_trouble(url: str, error: urllib.error.HTTPError) -> Retry:
-    if error.code in (401, 403):
-        return Unusable(f"W&B at {url} refuses the key (HTTP {error.code}): WANDB_API_KEY must be a key of that server")
-    if error.code in (404, 405):
-        return Unusable(f"{url} is no W&B server (HTTP {error.code}): check WANDB_BASE_URL")
-    return NoAnswer(f"W&B at {url} answers HTTP {error.code}: {error.read(200).decode(errors='replace')}")
+        place = f"project {self._options.project!r} of entity {self._options.entity or '(default)'!r}"
+        return self._graphql.query(text, variables, place=place)

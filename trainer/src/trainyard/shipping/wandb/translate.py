@@ -4,11 +4,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from trainyard.spool.records import EndStatus, Metrics, Start
+from trainyard.spool.records import End, EndStatus, Metrics, Start
 
 STEP: Final = "trainyard/step"
-EXIT_CODES: Final[Mapping[EndStatus, int]] = {"FINISHED": 0, "FAILED": 1, "KILLED": 130, "SCHEDULED": 75}
-"""W&B knows a run's end by it: 0 = finished, others = failed, or preempted where that was announced."""
+_EXIT_CODES: Final[Mapping[EndStatus, int]] = {"FINISHED": 0, "FAILED": 1, "KILLED": 130, "SCHEDULED": 75}
 _METRICS_OF_WANDB: Final = frozenset({STEP, "_step", "_timestamp", "_runtime", "_wandb"})
 _SETTINGS_OF_WANDB: Final = frozenset({"trainyard", "_wandb"})
 _FILES_OF_WANDB: Final = frozenset(
@@ -17,6 +16,13 @@ _FILES_OF_WANDB: Final = frozenset(
 _OTHER_NAME: Final = "trainyard/"
 
 Warn = Callable[[str], None]
+
+
+def exit_code(end: End) -> int:
+    """W&B knows a run's end by it: 0 = finished; others = failed, killed where W&B itself asked for the end, or preempted where that was announced."""
+    if end.reason == "pruned":
+        return 0  # it did all that it was to do, and its search uses what it measured
+    return _EXIT_CODES[end.status]
 
 
 def row(record: Metrics, warn: Warn) -> dict[str, Any]:

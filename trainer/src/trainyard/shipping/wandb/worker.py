@@ -145,6 +145,8 @@ def _settings(request: dict[str, Any]) -> wandb.Settings:
         base_url=request["base_url"],
         root_dir=request["root"],
         use_dot_wandb=False,
+        # Not in the environment: there it would make the library leave out what else it is told of the run.
+        sweep_id=request["sweep_id"],
         reinit="create_new",
         allow_val_change=True,
         init_timeout=request["init_timeout_s"],

@@ -3,15 +3,18 @@
 import contextlib
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.store.db.utils import _initialize_tables
 
 from trainyard.shipping.backend import Retry, Unusable
 from trainyard.shipping.mlflow.api import FoundRun, LoggedModel, MlflowRun, Point, Refused
@@ -27,7 +30,10 @@ class LocalMlflow:
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        self._artifacts = Path(uri.removeprefix("sqlite:///")).absolute().with_name("mlartifacts").as_uri()
+        file = Path(uri.removeprefix("sqlite:///")).absolute()
+        self._artifacts = file.with_name("mlartifacts").as_uri()
+        if not file.exists() and file.parent.is_dir():
+            _make(file)
         self._client = MlflowClient(uri)
 
     def experiment_id(self, name: str) -> str:
@@ -191,6 +197,17 @@ def _unless_it_exists() -> Iterator[None]:
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
+
+
+def _make(file: Path) -> None:
+    """A database with MLflow's tables, whole from the start: MLflow cannot go on with what a killed process made by halves."""
+    with tempfile.TemporaryDirectory(prefix=f".{file.name}-", dir=file.parent) as folder:
+        made = Path(folder, file.name)
+        engine = sqlalchemy.create_engine(f"sqlite:///{made}")
+        _initialize_tables(engine)
+        engine.dispose()
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            os.link(made, file)
 
 
 @contextlib.contextmanager

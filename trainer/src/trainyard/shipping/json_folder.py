@@ -40,8 +40,8 @@ class JsonFolder:
                 self._run["tags"].update(start.tags)
                 self._state["attempt"] = start.attempt
             with self._metrics.open("ab") as file:
-                # What came after the cursor will come again.
-                file.truncate(self._state["bytes"])
+                # What came after the cursor will come again. A file that is shorter is a new one: the disk was lost.
+                file.truncate(min(self._state["bytes"], _whole_lines(self._metrics)))
             self._write_run()
 
     def recorded(self) -> Mapping[str, int]:

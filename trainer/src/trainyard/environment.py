@@ -1,5 +1,6 @@
 """What the container, or the laptop, tells a training process: the one place that reads environment variables."""
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, MutableMapping
@@ -10,10 +11,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 from trainyard.errors import ConfigError
 from trainyard.shipping.backends import BACKENDS
+from trainyard.sweeps.sweep import ParameterValue
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 _PASSED_ON = ("WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE")
 """What backends read, beside secrets: kept in the spool, so that any shipper delivers to the same place."""
+_OF_WANDB_TRIAL = ("WANDB_SWEEP_ID", "WANDB_RUN_ID")
+"""What `wandb agent` tells the program of a trial: which sweep it belongs to, and which run it is to be."""
 _FROM_FILE = ("MLFLOW_", "WANDB_", "TRAINYARD_", "AWS_")
 _T = TypeVar("_T")
 
@@ -56,6 +60,16 @@ class JobEnvironment:
     """Of the run that this process belongs to, inside `trainyard run`."""
     mlflow_run_id: str | None = None
     """The same run in MLflow."""
+    sweep_id: str | None = None
+    """Of the sweep that this process runs a trial of; set together with `trial`."""
+    trial: str | None = None
+    """Which one: the same for each attempt at it, in whichever pod."""
+    parent_run_id: str | None = None
+    """The sweep's own run in MLflow."""
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    """Of the trial, those included that are the same in each."""
+    trial_dir: Path | None = None
+    """Where the trial and its sweep's worker, which started it, talk to each other; see `tracking.trial_folder`."""
     job_uid: str | None = None
     """UID of the Kubernetes Job: the same for each pod of one Job."""
     job_name: str | None = None
@@ -98,14 +112,25 @@ class JobEnvironment:
         local_rank = parse("LOCAL_RANK", "0", _rank)
         job_index = parse("JOB_COMPLETION_INDEX", "0", _rank)
         world_size = parse("WORLD_SIZE", "1", _world_size)
+        parameters = parse("TRAINYARD_PARAMETERS", "{}", _parameters)
+        sweep_id, trial = _trial(environ)
+        if (sweep_id is None) != (trial is None):
+            problems.append(
+                f"TRAINYARD_SWEEP_ID={sweep_id or ''} and TRAINYARD_TRIAL={trial or ''}: one says nothing without the other; "
+                "set both, as `trainyard sweep run` does, or none"
+            )
         if problems:
             raise ConfigError(*problems)
         assert uri and tracking and shipper and spool_bytes and world_size
         assert deadline_s is not None and wait_s is not None and grace_s is not None and system_metrics_s is not None
-        assert rank is not None and local_rank is not None and job_index is not None
+        assert rank is not None and local_rank is not None and job_index is not None and parameters is not None
         settings = {name: value for name in _PASSED_ON if (value := get(name))}
         if json_dir := get("TRAINYARD_JSON_DIR"):
             settings["TRAINYARD_JSON_DIR"] = str(Path(json_dir).absolute())
+        if all(map(get, _OF_WANDB_TRIAL)):
+            settings |= {name: environ[name].strip() for name in _OF_WANDB_TRIAL}
+            settings["TRAINYARD_PARAMETERS"] = json.dumps(parameters)  # W&B shows a sweep by its runs' parameters
+        trial_dir = get("TRAINYARD_TRIAL_DIR")
         return cls(
             tracking_uri=uri,
             tracking=tracking,
@@ -124,6 +149,11 @@ class JobEnvironment:
             job_index=job_index,
             run_uid=get("TRAINYARD_RUN_UID"),
             mlflow_run_id=get("MLFLOW_RUN_ID"),
+            sweep_id=sweep_id,
+            trial=trial,
+            parent_run_id=get("TRAINYARD_PARENT_RUN_ID"),
+            parameters=parameters,
+            trial_dir=None if trial_dir is None else Path(trial_dir),
             job_uid=get("TRAINYARD_JOB_UID"),
             job_name=get("TRAINYARD_JOB_NAME"),
             pod_name=get("TRAINYARD_POD_NAME"),
@@ -186,11 +216,31 @@ def without_credentials(uri: str) -> str:
 def refuse_strangers(environ: Mapping[str, str]) -> None:
     """Pods of one Job that do not know of each other would all train and record the same. Raises ConfigError."""
     index = environ.get("JOB_COMPLETION_INDEX", "").strip() or "0"
-    if index != "0" and not environ.get("WORLD_SIZE", "").strip():
+    if index != "0" and not environ.get("WORLD_SIZE", "").strip() and None in _trial(environ):
         raise ConfigError(
             f"JOB_COMPLETION_INDEX={index} without WORLD_SIZE: start the pods of a Job by `trainyard launch --nnodes N -- "
             "trainyard train TASK`, or use a Job with one pod"
         )
+
+
+def _trial(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """The sweep and the trial in it that this process is; a bare `wandb agent` says so in W&B's own words."""
+    ours = ("TRAINYARD_SWEEP_ID", "TRAINYARD_TRIAL")
+    sweep_id, trial = (environ.get(name, "").strip() or None for name in ours)
+    if sweep_id is None and trial is None:
+        sweep_id, trial = (environ.get(name, "").strip() or None for name in _OF_WANDB_TRIAL)
+        return (sweep_id, trial) if sweep_id and trial else (None, None)
+    return sweep_id, trial
+
+
+def _parameters(name: str, value: str) -> Mapping[str, ParameterValue]:
+    try:
+        parameters = json.loads(value)
+    except ValueError:
+        parameters = None
+    if not isinstance(parameters, dict):
+        raise ConfigError(f'{name}={value}: must be a JSON object, such as {{"lr": 0.1}}')
+    return parameters
 
 
 def _tracking_uri(name: str, uri: str) -> str:

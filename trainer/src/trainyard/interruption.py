@@ -63,6 +63,11 @@ class Interruption:
         """Which of them has arrived, if any."""
         return self._received
 
+    def learn(self, number: int) -> None:
+        """The same as if that signal had arrived here, from whoever listened in between."""
+        if self._received is None:
+            self._remember(number, None)
+
     def check(self) -> None:
         """Raise `Interrupted` if a signal has arrived."""
         if self._received is not None:

@@ -8,18 +8,16 @@ from pathlib import Path
 
 from trainyard import exit_codes
 from trainyard.environment import JobEnvironment
-from trainyard.errors import ConfigError, SpoolError, TrackingError
+from trainyard.errors import ConfigError, SpoolError
 from trainyard.interruption import Interruption
 from trainyard.launch.supervisor import Supervisor
-from trainyard.shipping.backend import Retry, Unusable
-from trainyard.shipping.mlflow.api import Refused
 from trainyard.shipping.mlflow.backend import create_run
+from trainyard.shipping.mlflow.patience import wait_for
 from trainyard.spool.records import Start
+from trainyard.sweeps.plain_program import complete
 from trainyard.tracking.session import Session, new_start, say_to_stderr
 from trainyard.tracking.spooled_run import status_of
 
-_PAUSE_S = 1.0
-_SAY_EVERY_S = 10.0
 _RETRIES = "10"
 """The most that MLflow's client takes: about eight minutes, in which a server may be away."""
 
@@ -39,7 +37,14 @@ def run(options: argparse.Namespace, environ: "os._Environ[str]", interruption: 
     environment = JobEnvironment.read(environ)
     if environment.rank > 0:  # rank 0 records for all
         return _supervise(program, environ, interruption)
-    start = new_start(environment, experiment=options.experiment, name=options.name or _name(program))
+    known_as = _known_as(program)
+    start = new_start(
+        environment,
+        experiment=options.experiment,
+        name=options.name,
+        default_name=f"{known_as}_{time.strftime('%Y%m%d')}",
+        known_as=known_as,
+    )
     if "mlflow" in start.backends:
         start = _created(start, environment, interruption)
     session = Session(environment, start, say=say_to_stderr)
@@ -49,6 +54,10 @@ def run(options: argparse.Namespace, environ: "os._Environ[str]", interruption: 
         session.run.end("FAILED")
         raise
     session.run.set_tags({"trainyard.exit_code": code})
+    if environment.trial is not None:
+        # One that is to end is given no time to wait for a server.
+        wait_s = environment.tracking_wait_s if code == exit_codes.FINISHED else 0.0
+        complete(session.run, start, environment, wait_s=wait_s, interruption=interruption, say=say_to_stderr)
     try:
         session.run.end(status_of(code))
     except SpoolError as error:
@@ -57,31 +66,22 @@ def run(options: argparse.Namespace, environ: "os._Environ[str]", interruption: 
     return code
 
 
-def _name(program: list[str]) -> str:
-    """The first argument that is no option: `train.py` of `python -u train.py`."""
+def _known_as(program: list[str]) -> str:
+    """The first argument that is no option: `train` of `python -u train.py`."""
     words = [Path(word).name for word in program if not word.startswith("-")]
     script = next((word for word in words if word.endswith((".py", ".sh"))), words[0] if words else program[0])
-    return f"{script.partition('.')[0]}_{time.strftime('%Y%m%d')}"
+    return script.partition(".")[0]
 
 
 def _created(start: Start, environment: JobEnvironment, interruption: Interruption) -> Start:
     """The run in MLflow, which the program must be told; the one moment that waits for the server. Raises ConfigError or TrackingError."""
-    began = said = time.monotonic()
-    while True:
-        try:
-            return create_run(start)
-        except Unusable as unusable:
-            raise ConfigError(str(unusable)) from unusable
-        except Refused as refused:
-            raise TrackingError(str(refused)) from refused
-        except Retry as reason:
-            waited = time.monotonic() - began
-            if waited >= environment.tracking_wait_s:
-                raise TrackingError(f"{reason}; tried for {waited:.0f} s (TRAINYARD_TRACKING_WAIT_S)") from reason
-            if time.monotonic() - said >= _SAY_EVERY_S:
-                said = time.monotonic()
-                say_to_stderr(f"waiting to begin: {waited:.0f} of {environment.tracking_wait_s:.0f} s, {reason}")
-        interruption.sleep(_PAUSE_S)
+    return wait_for(
+        lambda: create_run(start),
+        wait_s=environment.tracking_wait_s,
+        interruption=interruption,
+        say=say_to_stderr,
+        purpose="begin",
+    )
 
 
 def _for_the_program(start: Start, environment: JobEnvironment) -> Mapping[str, str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import math
 import os
 import signal
 import socket
@@ -51,7 +52,7 @@ class Supervisor:
         self.told_again: int | None = None
         """The second one, where it kills."""
         self.stopped: list[Child] = []
-        """Which were told to end because another one had failed."""
+        """Which were told to end because another one had failed, or by `stop`."""
         self.killed: list[Child] = []
         """Which had not ended in time."""
         self._interruption = interruption
@@ -77,6 +78,8 @@ class Supervisor:
         signal.set_wakeup_fd(self._wakeup_before)
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if self.told is None and self._arrived:  # when there was nobody left to tell
+            self.told = self._arrived[0]
         self._awake.close()
         self._wake.close()
 
@@ -100,23 +103,35 @@ class Supervisor:
         self.children.append(child)
         return child
 
-    def wait(self) -> int:
-        """Wait until all have ended; returns the one exit code that is true of them together."""
+    def wait(self, *, meanwhile: Callable[[], None] | None = None, every_s: float = _LOOK_S) -> int:
+        """Wait until all have ended; returns the one exit code that is true of them together.
+
+        `meanwhile` is called every `every_s` seconds, or sooner, while they run.
+        """
         while True:
             self._act_on_signals()
             self._collect()
             if not self._running() or not self._in_time():
                 return self._code()
-            self._sleep()
+            if meanwhile is not None:
+                meanwhile()
+            self._sleep(every_s)
+
+    def stop(self, within_s: float) -> None:
+        """Tell all to end, unless they were told before, and kill those that have not `within_s` later. From any thread."""
+        if self.told is None and not self.stopped:
+            self._stop_running(within_s)
+            with contextlib.suppress(OSError):  # full, so there is enough to wake up by; or nobody sleeps any more
+                self._wake.send(b"\0")
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if number != signal.SIGCHLD:
             self._arrived.append(number)
 
-    def _sleep(self) -> None:
+    def _sleep(self, at_most_s: float) -> None:
         """Until a signal arrives, or time is up."""
-        left = _LOOK_S if self._deadline is None else self._deadline - time.monotonic()
-        self._awake.settimeout(max(0.001, min(left, _LOOK_S)))
+        left = at_most_s if self._deadline is None else self._deadline - time.monotonic()
+        self._awake.settimeout(max(0.001, min(left, at_most_s)))
         with contextlib.suppress(TimeoutError):
             self._awake.recv(4096)
 
@@ -130,12 +145,11 @@ class Supervisor:
                 self.told_again = number
                 self._kill_all()
                 continue
-            if self.stopped:  # they know, and a second time would mean "at once"
-                continue
-            for child in self._running():
-                child.process.send_signal(number)
+            if not self.stopped:  # they know, and a second time would mean "at once"
+                for child in self._running():
+                    child.process.send_signal(number)
             if first and self._grace_s is not None:
-                self._deadline = time.monotonic() + self._grace_s
+                self._deadline = min(self._deadline or math.inf, time.monotonic() + self._grace_s)
 
     def _collect(self) -> None:
         for child in self._running():
@@ -145,8 +159,8 @@ class Supervisor:
             child.code = exit_codes.stopped_by(-code) if code < 0 else code
             if self.failed is None and self._is_failure(child.code):
                 self.failed = child
-                if self.told is None:
-                    self._stop_others()
+                if self.told is None and not self.stopped:
+                    self._stop_running(_STOP_S)
         if self._reap_orphans:
             self._wait_for_orphans()
 
@@ -154,11 +168,11 @@ class Supervisor:
         good = [exit_codes.FINISHED, exit_codes.PREEMPTED]
         return code not in (good if self.told is None else [*good, exit_codes.stopped_by(self.told)])
 
-    def _stop_others(self) -> None:
+    def _stop_running(self, within_s: float) -> None:
+        self._deadline = time.monotonic() + within_s
         self.stopped = [child for child in self._running() if child.process.poll() is None]
         for child in self.stopped:
             child.process.terminate()
-        self._deadline = time.monotonic() + _STOP_S
 
     def _in_time(self) -> bool:
         """Kill where time is up. False if that has not helped either."""

@@ -85,7 +85,8 @@ class End:
 
     status: EndStatus
     reason: str
-    """`finished`, `failed`, `interrupted`, `preempted` or `lost`: the tag `trainyard.end_reason`."""
+    """`finished`, `failed`, `interrupted`, `preempted` or `lost`, of a sweep's trial `pruned` or `stopped` too: the tag
+    `trainyard.end_reason`."""
     time_ms: int
 
 

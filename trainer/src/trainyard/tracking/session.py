@@ -30,6 +30,7 @@ from trainyard.tracking.params import flatten
 from trainyard.tracking.preflight import look_at_mlflow, look_at_wandb
 from trainyard.tracking.run import NoRun, Run
 from trainyard.tracking.spooled_run import SpooledRun
+from trainyard.tracking.trial_folder import TrialFolder
 
 _T = TypeVar("_T")
 _INTERRUPTED_S = 20.0
@@ -62,6 +63,7 @@ class Session:
             look_at_mlflow(environment, start.experiment, say)
         if "wandb" in start.backends:
             look_at_wandb(start, environment)
+        trial = None if environment.trial_dir is None else TrialFolder.find(environment.trial_dir)
         self.receipt: Mapping[str, Any] = {}
         """What became of the run in each backend; empty until all of it is delivered."""
         self._environment = environment
@@ -71,7 +73,7 @@ class Session:
         limits = Limits(total_bytes=environment.spool_bytes, wait_s=environment.ship_deadline_s)
         writer = SpoolWriter.create(environment.spools, start, limits=limits, pause=pause, warn=say)
         self._folder = writer.folder
-        self.run = SpooledRun(writer, name=start.name, on_end=self._after_end, warn=say)
+        self.run = SpooledRun(writer, name=start.name, on_end=self._after_end, warn=say, trial=trial)
         if environment.shipper == "thread":
             # In the background of a script, what goes well is not worth a line.
             start_shipping(self._folder, self._deadline, say=say, report=_keep_quiet)
@@ -109,18 +111,21 @@ def new_start(
     tags: Mapping[str, object] | None = None,
     tracking: Sequence[str] | None = None,
     default_name: str | None = None,
+    known_as: str = "",
     **known: str,
 ) -> Start:
-    """A run that begins now, or goes on: each pod of a Job has the same ones.
+    """A run that begins now, or goes on: each pod of a Job has the same ones, and each attempt at a trial.
 
-    `name`: what the user calls it, else `default_name`. `known`: `trainyard.*` tags besides those that the environment tells.
+    `name`: what the user calls it, else `default_name`; then `known_as` tells it from other runs of its Job, tomorrow too.
+    `known`: `trainyard.*` tags besides those that the environment tells.
     """
-    uid = _uid(environment, experiment, name)
+    uid = _uid(environment, experiment, name or known_as)
     now = datetime.now(UTC)
     git = provenance.git_state(environment, Path.cwd())
+    called = name or default_name or f"{Path(sys.argv[0]).stem or 'python'}_{now:%Y%m%d}_{uid[:6]}"
     return Start(
         uid=uid,
-        name=name or default_name or f"{Path(sys.argv[0]).stem or 'python'}_{now:%Y%m%d}_{uid[:6]}",
+        name=called if environment.trial is None else f"{called}_t{environment.trial}",
         experiment=experiment,
         tags=provenance.tags(environment, git, **known) | {key: str(value) for key, value in (tags or {}).items()},
         time_ms=int(now.timestamp() * 1000),
@@ -129,7 +134,7 @@ def new_start(
         # Inside `trainyard run` that command ends the run, and knows its exit code.
         owner=environment.run_uid is None,
         mlflow_run_id=environment.mlflow_run_id,
-        continues=environment.job_uid is not None,
+        continues=_whose(environment) is not None,
     )
 
 
@@ -137,15 +142,26 @@ _begun: Counter[str] = Counter()
 _RUNS: Final = uuid.UUID("7a1d8f4e-6c0b-5d6e-9a57-1f0c3d2b8e41")
 
 
-def _uid(environment: JobEnvironment, experiment: str, name: str | None) -> str:
-    """Random, but in a Job made of what its next pod will have as well: its UID, the run's names, and their how-manieth it is."""
-    if environment.job_uid is None:
+def _uid(environment: JobEnvironment, experiment: str, name: str) -> str:
+    """Random, but in a Job or a trial made of what its next process will have as well: whose it is, the run's names, and
+    their how-manieth it is."""
+    owners = _whose(environment)
+    if owners is None:
         return uuid.uuid4().hex
-    # The second one: a script inside `trainyard run` records beside that command, into a spool of its own.
-    owners = (environment.job_uid, environment.run_uid or "", str(environment.job_index))
-    key = "/".join((*owners, experiment, name or ""))
+    key = "/".join((*owners, experiment, name))
     _begun[key] += 1
     return uuid.uuid5(_RUNS, f"{key}/{_begun[key]}").hex
+
+
+def _whose(environment: JobEnvironment) -> tuple[str, ...] | None:
+    """What a process that continues the run shares with this one; None where there is no such process."""
+    # The last one: a script inside `trainyard run` records beside that command, into a spool of its own.
+    inside = environment.run_uid or ""
+    if environment.sweep_id is not None and environment.trial is not None:
+        return environment.sweep_id, environment.trial, inside  # a trial may go on in another pod, or in another Job
+    if environment.job_uid is not None:
+        return environment.job_uid, inside, str(environment.job_index)
+    return None
 
 
 def _continued(

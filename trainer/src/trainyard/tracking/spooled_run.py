@@ -16,6 +16,7 @@ from trainyard.errors import Interrupted
 from trainyard.spool.records import Artifact, End, EndStatus, Model, Params, Tags
 from trainyard.spool.writer import SpoolWriter
 from trainyard.tracking.params import TAG_LIMIT, VALUE_LIMIT, cut, flatten
+from trainyard.tracking.trial_folder import TrialFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,8 +33,15 @@ class SpooledRun:
     """Implements `trainyard.tracking.run.Run`. As a context manager it ends the run truthfully, whatever leaves the block."""
 
     def __init__(
-        self, writer: SpoolWriter, *, name: str, on_end: Callable[[EndStatus], None], warn: Callable[[str], None]
+        self,
+        writer: SpoolWriter,
+        *,
+        name: str,
+        on_end: Callable[[EndStatus], None],
+        warn: Callable[[str], None],
+        trial: TrialFolder | None = None,
     ) -> None:
+        """`trial`: of the sweep that wants to know how the run is doing, and may end it."""
         self.uid = writer.folder.uid
         self.folder = writer.folder
         self.name = name
@@ -41,8 +49,9 @@ class SpooledRun:
         self._on_end = on_end
         self._warn = warn
         self._ended = False
+        self._trial = trial
         # The method itself: another call in between would cost a tenth of a microsecond, and a tenth of the budget.
-        self.log_metrics = writer.metrics
+        self.log_metrics = writer.metrics if trial is None else trial.telling(writer.metrics, warn)
 
     def log_params(self, params: object) -> None:
         """See `Run`."""
@@ -142,6 +151,8 @@ class SpooledRun:
         if self._ended:
             return
         self._ended = True
+        if self._trial is not None and status in ("KILLED", "SCHEDULED") and (stop := self._trial.stop_reason()):
+            status, reason = "KILLED", stop  # not to be continued, whatever was saved
         now_ms = time.time_ns() // 1_000_000
         self._writer.end(End(status=status, reason=reason or _REASONS[status], time_ms=now_ms), tags)
         self._on_end(status)

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, Final, NoReturn
 
 from trainyard import __version__, exit_codes
-from trainyard.commands import doctor, launch, spool, train, wrap
+from trainyard.commands import doctor, launch, spool, sweep, train, wrap
 from trainyard.environment import read_env_file
 from trainyard.errors import ConfigError, TrainyardError
 from trainyard.interruption import of_this_process
@@ -23,6 +23,7 @@ _COMMANDS: Final[Mapping[str, tuple[ModuleType, str, dict[str, Any]]]] = {
     ),
     "run": (wrap, "run any program as a tracked run", {}),
     "launch": (launch, "run any program in several processes that train together", {}),
+    "sweep": (sweep, "search the parameters that train best", {}),
     "spool": (spool, "what is recorded here and not delivered yet", {}),
     "doctor": (doctor, "check that runs can be recorded from here", {}),
 }
@@ -64,7 +65,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _complain(error: ConfigError, typed: Sequence[str]) -> None:
-    print("trainyard: wrong configuration; nothing was started:", file=sys.stderr)
+    # A sweep may have run for days before a person stops it at its server.
+    swept = "sweep" in typed[:1]
+    first = "the same again cannot help" if swept else "wrong configuration; nothing was started"
+    print(f"trainyard: {first}:", file=sys.stderr)
     for problem in error.problems:
         print(f"  {problem}", file=sys.stderr)
     if "train" in typed[:1]:

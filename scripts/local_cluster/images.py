@@ -28,6 +28,8 @@ class Image:
     """Folder under images/; the name if empty."""
     sources: tuple[str, ...] = ()
     """Folders of the repository that go into it, beside its own."""
+    built_on: Image | None = None
+    """The image of ours that it starts from; None for the base."""
     size_goal_mb: int | None = None
     """Largest size it should have; None where nobody downloads it."""
 
@@ -43,13 +45,16 @@ IMAGES = (
     Image(name="mlflow", size_goal_mb=700),
     Image(name="trainer", target="cpu", sources=("trainer",), size_goal_mb=1800),
 )
+"""What a release runs."""
+RAY = Image(name="ray", built_on=IMAGES[-1], size_goal_mb=2100)
+"""For Ray Tune; no part of a release."""
 TRAINER_TEST = Image(name="trainer-test", target="test", folder="trainer", sources=("trainer",))
 
 
 def reference(image: Image, base: str) -> str:
-    """Name and tag of an image: the tag is a hash of all that it is made of, its base included."""
+    """Name and tag of an image: the tag is a hash of all that it is made of, what it starts from included."""
     key = content_key(REPOSITORY, image.path, *image.sources)
-    return f"trainyard/{image.name}:{_combine(key, base, image.target or '')}"
+    return f"trainyard/{image.name}:{_combine(key, _starts_from(image, base), image.target or '')}"
 
 
 def ensure_base(settings: Settings) -> tuple[str, decisions.Source]:
@@ -84,20 +89,24 @@ def build(settings: Settings, images: tuple[Image, ...], base: str) -> dict[str,
     """Build the images that are not there yet; name -> reference of each. Raises CommandError."""
     references = {}
     for image in images:
+        if image.built_on:
+            build(settings, (image.built_on,), base)
         references[image.name] = reference(image, base)
         log = settings.logs / f"image-{image.name}.log"
         with state.exclusive(settings.state / f"build-{image.name}.lock", "an image build", wait=True):
             if probes.image_present(references[image.name]):
                 continue
             with step(f"build the image {image.name}", log):
-                run_logged(*_build_command(image, references[image.name], base), log=log, cwd=REPOSITORY)
+                run_logged(
+                    *_build_command(image, references[image.name], _starts_from(image, base)), log=log, cwd=REPOSITORY
+                )
         _drop_old(image, references[image.name])
     return references
 
 
 def choose(names: list[str]) -> tuple[Image, ...]:
-    """The images of those names; all if there are none. Raises UserError for an unknown one."""
-    known = {image.name: image for image in IMAGES}
+    """The images of those names; those of a release if there are none. Raises UserError for an unknown one."""
+    known = {image.name: image for image in (*IMAGES, RAY)}
     for name in names:
         if name not in known:
             raise UserError(f"There is no image '{name}'. The images are: {', '.join(known)}.")
@@ -106,7 +115,7 @@ def choose(names: list[str]) -> tuple[Image, ...]:
 
 def size_table(references: dict[str, str]) -> str:
     """Sizes on the engine beside the goals."""
-    goals = {image.name: image.size_goal_mb for image in IMAGES}
+    goals = {image.name: image.size_goal_mb for image in (*IMAGES, RAY)}
     rows: list[tuple[str, ...]] = [("image", "size", "goal")]
     for name, tagged in references.items():
         size = int(output("docker", "image", "inspect", "--format", "{{.Size}}", tagged)) // MEGABYTE
@@ -143,9 +152,13 @@ def load(settings: Settings, references: dict[str, str], nodes: list[str]) -> No
             run("docker", "exec", node, "ctr", "-n", "k8s.io", "images", "tag", "--force", f"docker.io/{tagged}", plain)
 
 
-def _build_command(image: Image, tagged: str, base: str) -> list[str]:
+def _starts_from(image: Image, base: str) -> str:
+    return reference(image.built_on, base) if image.built_on else base
+
+
+def _build_command(image: Image, tagged: str, starts_from: str) -> list[str]:
     command = ["docker", "build", "--progress=plain", "--file", f"{image.path}/Dockerfile", "--tag", tagged]
-    command += ["--build-arg", f"BASE={base}"]
+    command += ["--build-arg", f"BASE={starts_from}"]
     if image.target:
         command += ["--target", image.target]
     if bundle := probes.certificate_bundle():

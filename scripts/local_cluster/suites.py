@@ -85,6 +85,8 @@ def _run_all(session: Session, names: list[str]) -> int:
 def _lay_foundation(settings: Settings, names: list[str]) -> foundation.Foundation:
     """What the suites of these names need, built in one go."""
     wanted: tuple[images.Image, ...] = images.IMAGES if {"unit", "bench", "kind"} & set(names) else ()
+    if {"unit", "kind"} & set(names):
+        wanted += (images.RAY,)
     if {"unit", "bench"} & set(names):
         wanted += (images.TRAINER_TEST,)
     engine.ensure(settings)
@@ -138,9 +140,8 @@ def _is_shell(path: Path) -> bool:
 
 def _unit(session: Session) -> bool:
     assert session.ground is not None
-    here = _pytest(
-        session, "tests/unit/local_cluster", "tests/unit/images", "tests/unit/delivery", "tests/unit/checkpoint_s3"
-    )
+    suites = ("local_cluster", "images", "delivery", "checkpoint_s3", "sweeps")
+    here = _pytest(session, *[f"tests/unit/{name}" for name in suites])
     return _trainer_tests(session, session.ground.references["trainer-test"]) and here
 
 
@@ -184,7 +185,7 @@ def _kind(session: Session) -> bool:
     assert ground.node is not None
     with state.exclusive(settings.home / "lock", "scripts/test"):
         cluster.ensure(settings, ground.tools, ground.node, ground.base, workers=1)
-        platform = {image.name: ground.references[image.name] for image in images.IMAGES}
+        platform = {image.name: ground.references[image.name] for image in (*images.IMAGES, images.RAY)}
         images.load(settings, platform, cluster.workload_nodes(settings.cluster))
         return _pytest(session, "tests/kind")
 

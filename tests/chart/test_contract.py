@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 from manifests import ROOT, Object, Scenario, container, environment, secret_data, secret_keys
-from scenarios import BIG_JOB
+from scenarios import BIG_JOB, BIG_SWEEP, WANDB, WITHOUT_TRAINER
 from trainyard.environment import JobEnvironment
 
 FOR_INFORMATION = {"TRAINYARD_BUCKET", "TRAINYARD_S3_ENDPOINT_URL"}
@@ -23,6 +23,11 @@ OTHERS_SET = {
     "TRAINYARD_GIT_COMMIT": "an image",
     "TRAINYARD_GIT_BRANCH": "an image",
     "TRAINYARD_GIT_DIRTY": "an image",
+    "TRAINYARD_SWEEP_ID": "a sweep's worker, for its trials",
+    "TRAINYARD_TRIAL": "a sweep's worker, for its trials",
+    "TRAINYARD_PARENT_RUN_ID": "a sweep's worker, for its trials",
+    "TRAINYARD_PARAMETERS": "a sweep's worker, for its trials",
+    "TRAINYARD_TRIAL_DIR": "a sweep's worker, for its trials",
 }
 """What the trainer reads besides, and who says it."""
 
@@ -40,10 +45,11 @@ class Asked(dict[str, str]):
 
 
 def training_containers() -> list[tuple[str, Object]]:
-    """Name and spec of both containers of the largest Job and of all Jobs of k8s/."""
-    jobs = Scenario(values={"trainingJobs": {"demo": BIG_JOB}}).kind("Job")
+    """Name and spec of both containers of the largest Job and sweep, and of all Jobs of k8s/ that are made like them."""
+    jobs = Scenario(values={"trainingJobs": {"demo": BIG_JOB}, "sweeps": {"search": BIG_SWEEP}, **WANDB}).kind("Job")
     for path in sorted((ROOT / "k8s").glob("*.yaml")):
-        jobs += [each for each in yaml.safe_load_all(path.read_text()) if each["kind"] == "Job"]
+        if path.stem not in WITHOUT_TRAINER:
+            jobs += [each for each in yaml.safe_load_all(path.read_text()) if each["kind"] == "Job"]
     return [(name, container(job, name)) for job in jobs for name in ("trainer", "shipper")]
 
 

@@ -8,19 +8,31 @@ import policies
 import pytest
 import yaml
 from manifests import CHART, ROOT, Object, Scenario, container, containers, environment, pod_spec
+from scenarios import WANDB, WITHOUT_TRAINER
+from trainyard.sweeps.file import read_sweep
 
-MANIFESTS = sorted((ROOT / "k8s").glob("*.yaml"))
+ALL = sorted((ROOT / "k8s").glob("*.yaml"))
+MANIFESTS = [path for path in ALL if path.stem not in WITHOUT_TRAINER]
 VOLUME = {"size": "2Gi"}
 SAME: dict[str, dict[str, Any]] = {
     "01-train-digits": {},
     "02-resume-after-preemption": {"checkpoint": VOLUME},
     "03-train-ddp-two-pods": {"nodes": 2, "checkpoint": {**VOLUME, "accessMode": "ReadWriteOnce"}},
     "04-finetune-lora-gpu": {"gpus": 1},
+    "10-sweep-wandb": {
+        "workers": 3,
+        "checkpoint": {**VOLUME, "accessMode": "ReadWriteOnce"},
+        "envFromSecrets": ["wandb"],
+    },
+    "11-sweep-optuna": {"workers": 4, "checkpoint": {**VOLUME, "accessMode": "ReadWriteOnce"}},
 }
 """What each file does, said in values of the chart."""
 CHOSEN = {"imagePullPolicy", "resources", "image", "args", "command"}
 """Keys of a container that a file may choose for itself."""
 
+SWEEPS = [path for path in MANIFESTS if "sweep" in path.stem]
+
+each_sweep = pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 each_manifest = pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
 
 
@@ -34,9 +46,16 @@ def of_kind(kind: str, objects: list[Object]) -> Object:
 
 
 def chart(path: Path) -> Scenario:
-    """The chart with a Job that does the same as the file."""
-    job = {"args": ["train", "digits"], "gracePeriodSeconds": 300, **SAME[path.stem]}
-    return Scenario(values={"trainingJobs": {"demo": job}})
+    """The chart with a Job or a sweep that does the same as the file."""
+    keys = {"gracePeriodSeconds": 300, **SAME[path.stem]}
+    if path in SWEEPS:
+        return Scenario(values={"sweeps": {"demo": {**keys, "sweep": sweep_file(path)}}, **WANDB})
+    return Scenario(values={"trainingJobs": {"demo": {"args": ["train", "digits"], **keys}}})
+
+
+def sweep_file(path: Path) -> Any:
+    """What the file's ConfigMap searches."""
+    return yaml.safe_load(of_kind("ConfigMap", load(path))["data"]["sweep.yaml"])
 
 
 def jobs(path: Path) -> tuple[Object, Object]:
@@ -161,13 +180,46 @@ def test_labels_select_what_the_header_says(path: Path) -> None:
     header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
     job = of_kind("Job", load(path))
     labels = job["spec"]["template"]["metadata"]["labels"]
-    assert job["metadata"]["labels"] == labels and labels["trainyard.dev/kind"] == "training"
+    assert job["metadata"]["labels"] == labels
+    assert labels["trainyard.dev/kind"] == ("sweep" if path in SWEEPS else "training")
     assert set(re.findall(r"-f k8s/(\S+)", header)) == {path.name}
     assert set(re.findall(r"job/(\S+)", header)) <= {job["metadata"]["name"]}
+    assert set(re.findall(r"--container (\S+)", header)) <= {"trainer", "shipper"}
     assert set(re.findall(r"trainyard\.dev/name=([a-z-]+)", header)) <= {labels["trainyard.dev/name"]}
+
+
+@each_sweep
+def test_sweeps_have_the_workers_of_the_charts(path: Path) -> None:
+    """The same number, told apart by index, with the file of the ConfigMap; all of them on the one volume."""
+    ours, charts = jobs(path)
+    for key in ("completionMode", "completions", "parallelism"):
+        assert ours["spec"][key] == charts["spec"][key], key
+    assert ["trainyard", *container(ours, "trainer")["args"]] == container(charts, "trainer")["command"]
+    (mounted,) = [volume for volume in pod_spec(ours)["volumes"] if volume["name"] == "sweep"]
+    assert mounted["configMap"]["name"] == of_kind("ConfigMap", load(path))["metadata"]["name"]
+
+
+@each_sweep
+def test_sweeps_search_what_the_task_has(path: Path, tmp_path: Path) -> None:
+    """The trainer takes the file; each parameter is a key of the task, and the sweep's name says whose it is."""
+    file = tmp_path / "sweep.yaml"
+    file.write_text(of_kind("ConfigMap", load(path))["data"]["sweep.yaml"])
+    sweep = read_sweep(file)
+    assert path.stem.endswith(sweep.backend) and sweep.name.endswith(sweep.backend)
+    assert sweep.program[:3] == ("trainyard", "train", "digits")
+    keys = (ROOT / "trainer/src/trainyard/tasks/digits/config.py").read_text()
+    for name in sweep.parameters:
+        assert re.search(rf"^    {name.rpartition('.')[2]}: Annotated", keys, re.MULTILINE), name
+
+
+def test_optuna_ends_trials_after_whole_rounds() -> None:
+    """Rounds of 3, 9 and 27 epochs, the last of which is a whole trial's: what the header says is saved depends on it."""
+    sweep = sweep_file(next(path for path in SWEEPS if "optuna" in path.stem))
+    stop, (epochs,) = sweep["early_terminate"], re.findall(r"epochs=(\d+)", " ".join(sweep["program"]))
+    assert stop["min_iter"] * stop["eta"] ** 2 == stop["max_iter"] == int(epochs)
 
 
 def test_every_manifest_is_listed() -> None:
     listed = re.findall(r"^\| \[(\S+)\]\((\S+)\) \|", (ROOT / "k8s/README.md").read_text(), re.MULTILINE)
-    assert listed == [(path.name, path.name) for path in MANIFESTS]
+    assert listed == [(path.name, path.name) for path in ALL]
     assert [path.stem for path in MANIFESTS] == list(SAME)

@@ -94,7 +94,7 @@ def test_plain_variables_look_harmless(scenario: Scenario) -> None:
 
 def test_secrets_that_pods_read_exist_or_are_yours(scenario: Scenario) -> None:
     """Every Secret, ConfigMap and claim that a pod names is made by the chart or named in the values."""
-    yours = {"team-database", "team-bucket", "own-passwords", "own-keys", "wandb"}
+    yours = {"team-database", "team-bucket", "own-passwords", "own-keys", "team-optuna", "wandb"}
     for where, pod in pods(scenario.render()):
         for kind, name in references(pod["spec"]):
             assert name in scenario.names(kind) or name in yours, f"{where}: {kind} {name}"

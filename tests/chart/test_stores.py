@@ -50,9 +50,9 @@ def test_embedded_endpoint_is_the_stores_service() -> None:
     assert endpoint == f"http://{service['metadata']['name']}.{NAMESPACE}.svc:{service['spec']['ports'][0]['port']}"
 
 
-@pytest.mark.parametrize(("replicas", "workers", "connections"), [(1, 1, 71), (2, 2, 194), (11, 1, 481)])
+@pytest.mark.parametrize(("replicas", "workers", "connections"), [(1, 1, 135), (2, 2, 258), (11, 1, 545)])
 def test_postgres_takes_all_connections(replicas: int, workers: int, connections: int) -> None:
-    """41 for each worker of each pod, and 30 more."""
+    """41 for each worker of each pod, 64 for sweeps, and 30 more."""
     scenario = Scenario(
         values={"mlflow": {"replicas": replicas, "workers": workers}, "postgres": {"sharedBuffers": "1GB"}}
     )

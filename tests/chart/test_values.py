@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 from manifests import CHART, PROFILES, Object, RenderError, Scenario, helm
-from scenarios import EXISTING_SECRETS, EXTERNAL
+from scenarios import BIG_JOB, EXISTING_SECRETS, EXTERNAL, OF_A_TRAINING, SWEEP_FILE, WANDB
 
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
@@ -26,6 +26,12 @@ def test_old_kubernetes_is_refused() -> None:
     with pytest.raises(RenderError, match=r"requires kubeVersion: >=1\.30"):
         Scenario(kube_version="1.29").render()
     assert Scenario(kube_version="v1.30.4-gke.100").render()
+
+
+def sweep_file(**keys: Any) -> dict[str, Any]:
+    """A sweep with these keys in its file; None removes one."""
+    content = {key: value for key, value in {**SWEEP_FILE, **keys}.items() if value is not None}
+    return {"sweeps": {"a": {"sweep": content}}}
 
 
 SCHEMA_REFUSES: list[tuple[dict[str, Any], str]] = [
@@ -98,6 +104,34 @@ SCHEMA_REFUSES: list[tuple[dict[str, Any], str]] = [
     ({"trainingJobs": {"a": {"stateSize": "900Mi"}}}, "/trainingJobs/a/stateSize"),
     ({"trainingJobs": {"a": {"shipperResources": {"limits": {"memory": "1Gi"}}}}}, "missing property 'requests'"),
     ({"trainingJobs": {"a": {"queue": "Not A Queue"}}}, "/trainingJobs/a/queue"),
+    ({"optuna": {"uri": "postgresql://"}}, "'uri' not allowed"),
+    ({"optuna": {"existingSecret": "Not_A_Name"}}, "/optuna/existingSecret"),
+    ({"sweeps": []}, "/sweeps"),
+    ({"sweeps": {"a": {}}}, "missing property 'sweep'"),
+    ({"sweeps": {"a": {"agents": 3}}}, "'agents' not allowed"),
+    *[({"sweeps": {"a": {key: BIG_JOB[key]}}}, f"'{key}' not allowed") for key in sorted(OF_A_TRAINING)],
+    ({"sweeps": {"a": {"workers": 0}}}, "/sweeps/a/workers"),
+    ({"sweeps": {"a": {"trialsPerWorker": -1}}}, "/sweeps/a/trialsPerWorker"),
+    ({"sweeps": {"a": {"gpus": -1}}}, "/sweeps/a/gpus"),
+    ({"sweeps": {"a": {"checkpoint": {"storageClass": "fast"}}}}, "missing property 'size'"),
+    (sweep_file(trails=20), "'trails' not allowed"),
+    (sweep_file(name="Digits"), "/sweeps/a/sweep/name"),
+    (sweep_file(name="a" * 41), "/sweeps/a/sweep/name"),
+    (sweep_file(backend="ray"), "/sweeps/a/sweep/backend"),
+    (sweep_file(method="gridsearch"), "/sweeps/a/sweep/method"),
+    (sweep_file(metric="loss"), "/sweeps/a/sweep/metric"),
+    (sweep_file(metric={"name": "loss", "goal": "low"}), "goal"),
+    (sweep_file(metric=None), "missing property 'metric'"),
+    (sweep_file(program=None), "missing property 'program'"),
+    (sweep_file(parameters={}), "/sweeps/a/sweep/parameters"),
+    (sweep_file(parameters={"lr": 0.1}), "/sweeps/a/sweep/parameters/lr"),
+    (sweep_file(parameters={"lr": {"low": 0.1, "max": 1}}), "'low' not allowed"),
+    (sweep_file(parameters={"lr": {"min": "small"}}), "/sweeps/a/sweep/parameters/lr/min"),
+    (sweep_file(parameters={"m": {"parameters": {"lr": {"values": []}}}}), "/parameters/lr/values"),
+    (sweep_file(early_terminate={"type": "asha", "min_steps": 3}), "'min_steps' not allowed"),
+    (sweep_file(constraints=[{"metric": "m", "most": 3}]), "'most' not allowed"),
+    (sweep_file(trials=0), "/sweeps/a/sweep/trials"),
+    (sweep_file(heartbeat_s=0), "/sweeps/a/sweep/heartbeat_s"),
     ({"trainingJobs": {"a": {"tolerations": [{"operator": "Perhaps"}]}}}, "/trainingJobs/a/tolerations/0/operator"),
 ]
 
@@ -112,6 +146,14 @@ def test_schema_refuses(values: dict[str, Any], message: str) -> None:
 
 def job(**keys: Any) -> dict[str, Any]:
     return {"trainingJobs": {"a": {"args": ["train", "digits"], **keys}}}
+
+
+def sweep(**keys: Any) -> dict[str, Any]:
+    return {"sweeps": {"a": {"sweep": SWEEP_FILE, **keys}}}
+
+
+def wandb_sweep(**keys: Any) -> dict[str, Any]:
+    return {**WANDB, **sweep(sweep={**SWEEP_FILE, "backend": "wandb"}, envFromSecrets=["wandb"], **keys)}
 
 
 REFUSALS: dict[str, tuple[Scenario, str]] = {
@@ -129,7 +171,7 @@ REFUSALS: dict[str, tuple[Scenario, str]] = {
     ),
     "too many connections": (
         Scenario(values={"mlflow": {"replicas": 4, "workers": 4}}),
-        "mlflow.replicas=4 and mlflow.workers=4 may open 686 database connections",
+        "mlflow.replicas=4 and mlflow.workers=4 may open 750 database connections",
     ),
     "no store": (
         Scenario(values={"objectstore": {"enabled": False}}),
@@ -198,6 +240,75 @@ REFUSALS: dict[str, tuple[Scenario, str]] = {
         Scenario(values=job(gpus=1, processesPerNode=2)),
         "trainingJobs.a.processesPerNode=2 and trainingJobs.a.gpus=1: NCCL refuses two processes on one GPU. Set",
     ),
+    "sweep's name too long": (
+        Scenario(values={"sweeps": {"a" * 31: {"sweep": SWEEP_FILE}}}),
+        "becomes part of its pods' host names. Use at most 30 lower-case letters",
+    ),
+    "sweep and Job of one name": (
+        Scenario(values={**sweep(), **job()}),
+        "sweeps.a and trainingJobs.a: both would use the volume of that name. Give the sweep another name",
+    ),
+    "latest worker": (Scenario(values=sweep(image="example.com/a:latest")), "sweeps.a.image=latest: nodes would"),
+    "variable of the contract in a sweep": (
+        Scenario(values=sweep(env={"TRAINYARD_STATE_DIR": "/data"})),
+        "sweeps.a.env.TRAINYARD_STATE_DIR: the chart sets this variable",
+    ),
+    "database in plain sight": (
+        Scenario(values=sweep(env={"TRAINYARD_OPTUNA_URL": "postgresql://optuna:secret@db/optuna"})),
+        "sweeps.a.env.TRAINYARD_OPTUNA_URL: anyone who may see the Job could read it, and every trial would get it. Put",
+    ),
+    "one worker's volume for two": (
+        Scenario(values=sweep(workers=2, checkpoint={"size": "1Gi", "accessMode": "ReadWriteOncePod"})),
+        "sweeps.a.workers=2 and sweeps.a.checkpoint.accessMode=ReadWriteOncePod: all pods but one would wait for the volume "
+        "for ever. Use ReadWriteMany, or one worker",
+    ),
+    "range that Helm has rounded": (
+        Scenario(values=sweep_file(parameters={"lr": {"min": 0.0, "max": 1.0}})),
+        "sweeps.a.sweep.parameters.lr: min 0 and max 1 may mean whole numbers or any, since Helm reads 1.0 as 1. Add "
+        "distribution: int_uniform or distribution: uniform",
+    ),
+    "range in a group that Helm has rounded": (
+        Scenario(values=sweep_file(parameters={"model": {"parameters": {"lr": {"min": -1, "max": 1}}}})),
+        "sweeps.a.sweep.parameters.model.parameters.lr: min -1 and max 1 may mean",
+    ),
+    "workers without a number": (
+        Scenario(
+            values=sweep(trialsPerWorker=2, sweep={key: SWEEP_FILE[key] for key in ("metric", "parameters", "program")})
+        ),
+        "sweeps.a.trialsPerWorker=2 and sweeps.a.sweep.trials is empty: nobody knows how many workers that makes",
+    ),
+    "more workers than fit into a host name": (
+        Scenario(values=sweep(trialsPerWorker=1, sweep={**SWEEP_FILE, "trials": 10001})),
+        "sweeps.a makes 10001 workers one after the other: the number of the last one would not fit",
+    ),
+    "Optuna without a database, external": (
+        Scenario(values={**EXTERNAL, **sweep()}),
+        "sweeps.a needs Optuna's database and optuna.existingSecret is empty: the chart makes that Secret only where it makes "
+        "the embedded Postgres' passwords. Name a Secret with key TRAINYARD_OPTUNA_URL in optuna.existingSecret",
+    ),
+    "Optuna without a database, passwords of one's own": (
+        Scenario(values={**EXISTING_SECRETS, **sweep()}),
+        "sweeps.a needs Optuna's database and optuna.existingSecret is empty",
+    ),
+    "W&B without a server": (
+        Scenario(values={**wandb_sweep(), "client": {"wandbBaseUrl": ""}}),
+        "sweeps.a.sweep.backend=wandb and client.wandbBaseUrl is empty: the sweep is made at a Weights & Biases server, and it "
+        "must be said at which. Set client.wandbBaseUrl, for example https://api.wandb.ai, or use backend optuna",
+    ),
+    "W&B without a key": (
+        Scenario(values={**WANDB, **sweep(sweep={**SWEEP_FILE, "backend": "wandb"})}),
+        "sweeps.a.sweep.backend=wandb and sweeps.a.envFromSecrets is empty: Weights & Biases would refuse every worker. Name a "
+        "Secret with key WANDB_API_KEY in sweeps.a.envFromSecrets",
+    ),
+    "sweep of W&B that is not recorded there": (
+        Scenario(values=wandb_sweep(tracking="mlflow")),
+        "sweeps.a.sweep.backend=wandb and sweeps.a.tracking=mlflow: W&B knows a trial by its run there, and workers find each "
+        "other and report in MLflow. Use tracking mlflow,wandb",
+    ),
+    "sweep of W&B that is recorded there alone": (
+        Scenario(values=wandb_sweep(tracking="wandb")),
+        "sweeps.a.sweep.backend=wandb and sweeps.a.tracking=wandb: W&B knows",
+    ),
     "release that begins with a digit": (Scenario(release="1st"), 'release name "1st" begins with a digit'),
 }
 
@@ -236,6 +347,8 @@ SPECIAL: dict[str, tuple[dict[str, Any], Any]] = {
     "mlflow.extraAllowedHosts": (EMBEDDED, ["mlflow.example.com"]),
     "postgres.sharedBuffers": (EMBEDDED, "99MB"),
     "trainingJobs": ({}, {"a": FULL_JOB}),
+    "optuna.existingSecret": ({**EXTERNAL, "optuna": {"existingSecret": "one"}, **sweep()}, "other"),
+    "sweeps": ({}, {"a": {"sweep": SWEEP_FILE}}),
     "trainingDefaults.enabled": (EMBEDDED, False),
     "trainingDefaults.image": ({"trainingJobs": {"a": {"args": ["train"]}}}, "example.com/a:1"),
     "trainingDefaults.command": (EMBEDDED, ["python3"]),
@@ -324,7 +437,8 @@ def resolved(schema: dict[str, Any]) -> dict[str, Any]:
     """A schema with its references (plain or in allOf) put in."""
     for reference in [schema, *schema.get("allOf", [])]:
         if "$ref" in reference:
-            schema = {**SCHEMA["definitions"][reference["$ref"].rpartition("/")[2]], **schema}
+            target = lookup(SCHEMA, tuple(reference["$ref"].removeprefix("#/").split("/")))
+            schema = {**resolved(target), **schema}
     return schema
 
 
@@ -348,11 +462,24 @@ def test_schema_and_values_have_the_same_keys() -> None:
 def test_schema_is_closed_and_describes_every_key() -> None:
     jsonschema.Draft7Validator.check_schema(SCHEMA)
     assert SCHEMA["additionalProperties"] is False
-    free = {"global", "trainingJobs", "trainingDefaults.nodeSelector"}
-    for path, schema in schema_paths(SCHEMA):
+    free = {
+        "global",
+        "trainingJobs",
+        "trainingDefaults.nodeSelector",
+        "sweeps",
+        "sweep.nodeSelector",
+        "sweep.sweep.parameters",
+    }
+    for path, schema in [*schema_paths(SCHEMA), *schema_paths(SCHEMA["definitions"]["sweep"], ("sweep",))]:
         assert schema.get("description"), f"{'.'.join(path)} is not described"
         if schema.get("type") == "object" or "object" in schema.get("type", []):
             assert schema.get("additionalProperties") is False or ".".join(path) in free, ".".join(path)
+
+
+def test_a_sweep_has_the_keys_of_a_job() -> None:
+    """All of them, so that a new one is not forgotten; but for those that its file says."""
+    ours, jobs = (set(SCHEMA["definitions"][name]["properties"]) for name in ("sweep", "trainingJob"))
+    assert ours == jobs - OF_A_TRAINING | {"sweep", "workers", "trialsPerWorker"}
 
 
 def test_every_value_is_explained() -> None:
@@ -385,7 +512,20 @@ def test_notes_say_what_uninstall_keeps() -> None:
         assert f"  {claim}\n" in notes
     assert "port-forward service/trainyard-mlflow 5000" in notes
     assert "trainyard.dev/name=a" in notes and "trainyard.dev/name=off" not in notes
-    assert "ttlSeconds" not in notes
+    assert "ttlSeconds" not in notes and "kind=sweep" not in notes
+
+
+def test_notes_say_how_far_a_sweep_is() -> None:
+    """By its first worker; its volume stays like a Job's, and a Job that Kubernetes deletes is warned of like any other."""
+    sweeps = {"search": {"sweep": SWEEP_FILE, "checkpoint": {"size": "1Gi"}, "ttlSeconds": 60}}
+    values = json.dumps({"sweeps": {**sweeps, "off": {**sweeps["search"], "enabled": False}}})
+    command = ["install", "trainyard", str(CHART), "--namespace", "ml", "--dry-run=client", "--values", "-"]
+    notes = helm(*command, stdin=values).partition("NOTES:")[2]
+    assert "trainyard.dev/kind=sweep" in notes and "kind=training" not in notes
+    assert "trainyard.dev/name=search,batch.kubernetes.io/job-completion-index=0" in notes
+    assert "trainyard.dev/name=off" not in notes
+    assert "  trainyard-search-checkpoint\n" in notes and "  trainyard-off-checkpoint\n" in notes
+    assert re.search(r"before the next one: search$", notes, re.MULTILINE)
 
 
 def test_notes_warn_of_jobs_that_would_run_again() -> None:

@@ -9,7 +9,10 @@
 {{- include "trainyard.refuse.postgres" . -}}
 {{- include "trainyard.refuse.s3" . -}}
 {{- range $name, $job := .Values.trainingJobs -}}
-{{- include "trainyard.refuse.job" (dict "name" $name "job" (include "trainyard.training.job" (dict "root" $ "job" $job) | fromYaml)) -}}
+{{- include "trainyard.refuse.job" (dict "path" (printf "trainingJobs.%s" $name) "name" $name "job" (include "trainyard.training.job" (dict "root" $ "job" $job) | fromYaml)) -}}
+{{- end -}}
+{{- range $name, $sweep := .Values.sweeps -}}
+{{- include "trainyard.refuse.sweep" (dict "root" $ "name" $name "entry" $sweep) -}}
 {{- end -}}
 {{- end -}}
 
@@ -27,8 +30,8 @@
   {{- fail (printf "postgres.enabled=true and externalPostgres.existingSecret=%q: the embedded Postgres would run unused, or hide the data in yours. Set postgres.enabled=false to use yours, or remove externalPostgres.existingSecret" $external) -}}
   {{- end -}}
   {{- $connections := include "trainyard.postgres.maxConnections" . | int -}}
-  {{- if gt $connections 500 -}}
-  {{- fail (printf "mlflow.replicas=%d and mlflow.workers=%d may open %d database connections: the embedded Postgres is made for 500 at most and would run out of memory. Lower one of them, or use externalPostgres" (int .Values.mlflow.replicas) (int .Values.mlflow.workers) $connections) -}}
+  {{- if gt $connections 564 -}}
+  {{- fail (printf "mlflow.replicas=%d and mlflow.workers=%d may open %d database connections: the embedded Postgres is made for 564 at most and would run out of memory. Lower one of them, or use externalPostgres" (int .Values.mlflow.replicas) (int .Values.mlflow.workers) $connections) -}}
   {{- end -}}
 {{- else -}}
   {{- if not $external -}}
@@ -60,9 +63,9 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Takes dict "name" <job's name> "job" <the job with its defaults>. */}}
+{{/* Takes dict "path" <where the Job is said> "name" <its name> "job" <the Job with its defaults>, for a sweep "sweep" besides. */}}
 {{- define "trainyard.refuse.job" -}}
-{{- $path := printf "trainingJobs.%s" .name -}}
+{{- $path := .path -}}
 {{- if or (gt (len .name) 30) (not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" .name)) -}}
 {{- fail (printf "%s: a Job's name becomes part of its pods' host names. Use at most 30 lower-case letters, digits and \"-\", with a letter first and no \"-\" last" $path) -}}
 {{- end -}}
@@ -84,10 +87,12 @@
 {{- if and (eq .job.tracking "json") (not .job.checkpoint) -}}
 {{- fail (printf "%s.tracking=json and %s.checkpoint is empty: everything the run records would be lost with its pod. Add mlflow to %s.tracking, or give %s.checkpoint a size" $path $path $path $path) -}}
 {{- end -}}
-{{- include "trainyard.refuse.launch" (merge (dict "path" $path) .) -}}
+{{- include "trainyard.refuse.launch" . -}}
 {{- with .job.checkpoint -}}
-  {{- if and (gt (int $.job.nodes) 1) (eq (.accessMode | default "") "ReadWriteOncePod") -}}
-  {{- fail (printf "%s.nodes=%d and %s.checkpoint.accessMode=ReadWriteOncePod: all pods but one would wait for the volume for ever. Use ReadWriteMany, or one node" $path (int $.job.nodes) $path) -}}
+  {{- $pods := include "trainyard.training.parallelism" $ | int -}}
+  {{- $unit := ternary "worker" "node" (hasKey $ "sweep") -}}
+  {{- if and (gt $pods 1) (eq (.accessMode | default "") "ReadWriteOncePod") -}}
+  {{- fail (printf "%s.%ss=%d and %s.checkpoint.accessMode=ReadWriteOncePod: all pods but one would wait for the volume for ever. Use ReadWriteMany, or one %s" $path $unit $pods $path $unit) -}}
   {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -45,12 +45,19 @@ Remembered on the root for the rest of the rendering, since several Secrets and 
 {{- end -}}
 {{- end -}}
 
+{{/* Secret with key TRAINYARD_OPTUNA_URL; empty where there is none. */}}
+{{- define "trainyard.optuna.secretName" -}}
+{{- $generated := ternary (include "trainyard.componentName" (dict "root" . "component" "optuna")) "" (eq (include "trainyard.postgres.generated" .) "true") -}}
+{{- .Values.optuna.existingSecret | default $generated -}}
+{{- end -}}
+
 {{/*
-max_connections: MLflow's pool (5 + 36 of overflow) per worker, and 30 for migrations, sweeps, the exporter and people. A worker
-has 40 request threads, of which log-batch takes two connections each in turn: with fewer than 41 they deadlock for 30 s.
+max_connections: MLflow's pool (5 + 36 of overflow) per worker, 64 for 32 workers of Optuna sweeps, and 30 for migrations, the exporter
+and people. A worker has 40 request threads, of which log-batch takes two connections each in turn: with fewer than 41 they deadlock
+for 30 s.
 */}}
 {{- define "trainyard.postgres.maxConnections" -}}
-{{- add (mul .Values.mlflow.replicas .Values.mlflow.workers 41) 30 -}}
+{{- add (mul .Values.mlflow.replicas .Values.mlflow.workers 41) 94 -}}
 {{- end -}}
 
 {{/* Secret with access-key and secret-key, of the embedded store or of yours. */}}

@@ -14,9 +14,14 @@ hostname fit into 63. The release's part is cut, never the Job's own name.
 {{- printf "%s-%s" (include "trainyard.cut" (dict "name" $full "length" (sub 48 (len .name)))) .name -}}
 {{- end -}}
 
+{{/* What sort of Job it is; also the component that its objects belong to. */}}
+{{- define "trainyard.training.kind" -}}
+{{- ternary "sweep" "training" (hasKey . "sweep") -}}
+{{- end -}}
+
 {{/* Labels of a Job and its pods besides the common ones. */}}
 {{- define "trainyard.training.labels" -}}
-trainyard.dev/kind: training
+trainyard.dev/kind: {{ include "trainyard.training.kind" . }}
 trainyard.dev/name: {{ .name }}
 {{- with .job.queue }}
 trainyard.dev/queue: {{ . }}
@@ -35,14 +40,15 @@ trainyard.dev/queue: {{ . }}
 
 {{/*
 Spec of a Job but for what may change while it exists: `suspend`, which is Kueue's, and the time to live. The Job's name ends in a hash of it, so
-nothing here may depend on the chart's version. Takes dict "root" $ "name" <name> "job" <Job with defaults>, as all helpers here,
-and "shipperImage" <reference>, which the hash leaves out.
+nothing here may depend on the chart's version. Takes dict "root" $ "name" <name> "job" <Job with defaults>, as all helpers here, for a sweep
+"sweep" <what `trainyard.sweep.context` says of it>, and "shipperImage" <reference>, which the hash leaves out.
 */}}
 {{- define "trainyard.training.spec" -}}
+{{- $sweep := .sweep | default dict -}}
 # Indexed with as many completions as pods: every pod has a rank and a host name, and gang schedulers take this shape.
 completionMode: Indexed
-completions: {{ .job.nodes }}
-parallelism: {{ .job.nodes }}
+completions: {{ dig "completions" .job.nodes $sweep }}
+parallelism: {{ include "trainyard.training.parallelism" . }}
 {{- if gt (int .job.nodes) 1 }}
 # Counted for each rank: nodes fail together, and each failure counted for all would double the time until any of them comes back.
 backoffLimitPerIndex: {{ .job.retries }}
@@ -70,7 +76,7 @@ podFailurePolicy:
 template:
   metadata:
     labels:
-      {{- include "trainyard.selectorLabels" (dict "root" .root "component" "training") | nindent 6 }}
+      {{- include "trainyard.selectorLabels" (dict "root" .root "component" (include "trainyard.training.kind" .)) | nindent 6 }}
       {{- include "trainyard.training.labels" . | nindent 6 }}
   spec:
     {{- include "trainyard.podDefaults" .root | nindent 4 }}
@@ -100,13 +106,17 @@ template:
         args:
           {{- toYaml . | nindent 10 }}
         {{- end }}
-        {{- include "trainyard.training.environment" (merge (dict "own" (include "trainyard.training.own" . | fromYaml)) .) | nindent 8 }}
+        {{- $own := dict "own" (include "trainyard.training.own" . | fromYaml) "ownSecrets" (dig "secrets" list $sweep) }}
+        {{- include "trainyard.training.environment" (merge $own .) | nindent 8 }}
         resources:
           {{- include "trainyard.training.resources" .job | nindent 10 }}
         volumeMounts:
           - {name: state, mountPath: /state}
           - {name: tmp, mountPath: /tmp}
           - {name: shm, mountPath: /dev/shm}
+          {{- if .sweep }}
+          - {name: sweep, mountPath: /sweep, readOnly: true}
+          {{- end }}
     volumes:
       - name: state
         {{- if .job.checkpoint }}
@@ -120,6 +130,15 @@ template:
         emptyDir: {sizeLimit: {{ .job.tmpSize }}}
       - name: shm
         emptyDir: {medium: Memory, sizeLimit: {{ .job.shmSize }}}
+      {{- with .sweep }}
+      - name: sweep
+        configMap: {name: {{ .configMap }}}
+      {{- end }}
+{{- end -}}
+
+{{/* How many pods run at a time: the nodes of a training, the workers of a sweep. */}}
+{{- define "trainyard.training.parallelism" -}}
+{{- dig "parallelism" .job.nodes (.sweep | default dict) -}}
 {{- end -}}
 
 {{/* How many processes the launcher starts in each pod; 0 where there is none and the program starts as it is. */}}
@@ -156,13 +175,13 @@ TRAINYARD_CHECKPOINT_URI: {{ . | quote }}
 
 {{/*
 Environment of both containers: the client contract, the pod's own, then the Job's (`trainyard.refuse.job` keeps them apart).
-Takes "own" besides: a dict of what only this container gets.
+Takes "own" besides, a dict of what only this container gets, and "ownSecrets", names of Secrets that only it gets.
 */}}
 {{- define "trainyard.training.environment" -}}
 envFrom:
   - configMapRef: {name: {{ include "trainyard.client.name" .root }}}
   - secretRef: {name: {{ include "trainyard.client.name" .root }}}
-  {{- range .job.envFromSecrets }}
+  {{- range concat .job.envFromSecrets (.ownSecrets | default list) }}
   - secretRef: {name: {{ . }}}
   {{- end }}
 env:

@@ -17,6 +17,7 @@ ORDER = (
     "test_training",
     "test_lossless",
     "test_resume",
+    "test_sweeps",
     "test_faults",
     "test_external",
     "test_upgrade",

@@ -1,4 +1,4 @@
-"""python -m tests.bench [calls|steps|shipper|checkpoints|resume|lm]...: start the servers, run the parts named or all, remove everything again."""
+"""python -m tests.bench [calls|steps|shipper|checkpoints|resume|sweeps|lm]...: start the servers, run the parts named or all, remove everything again."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import time
 
 from tests.bench.servers import servers
 
-_PARTS = ("calls", "steps", "shipper", "checkpoints", "resume", "lm")
+_PARTS = ("calls", "steps", "shipper", "checkpoints", "resume", "sweeps", "lm")
 _DONE, _WRONG_USAGE = 0, 2
 
 

@@ -34,6 +34,7 @@ class Servers:
     """A running MLflow server, and where parts of the bench run beside it."""
 
     sandbox: Sandbox
+    postgres: Postgres
     mlflow: Container
 
     def run(self, module: str) -> bool:
@@ -42,6 +43,7 @@ class Servers:
         environment = {
             "PYTHONPATH": "/repository/trainer/src:/repository",
             "MLFLOW_TRACKING_URI": f"http://{self.mlflow.name}:5000",
+            "TRAINYARD_OPTUNA_URL": self.postgres.uri("optuna"),
             # MLflow's client tells much that only fills the screen here.
             "MLFLOW_LOGGING_LEVEL": "ERROR",
             "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -73,7 +75,8 @@ def servers() -> Iterator[Servers]:
     logs = sys.stdout
     try:
         with tempfile.TemporaryDirectory() as folder:
-            yield Servers(sandbox, _mlflow(sandbox, _postgres(sandbox, Path(folder))))
+            postgres = _postgres(sandbox, Path(folder))
+            yield Servers(sandbox, postgres, _mlflow(sandbox, postgres))
         logs = None
     finally:
         with redirect_stdout(logs):

@@ -146,12 +146,13 @@ def steps_of(run: Mapping[str, Any]) -> list[int]:
     return [row["trainyard/step"] for row in run["history"]]
 
 
-def processes(text: str) -> list[str]:
-    """Of this container, those whose command line has the text."""
+def processes(search: Search, text: str) -> list[str]:
+    """Of this search, for others run beside it: those whose command line has the text."""
     found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            found.append(file.read_bytes().replace(b"\0", b" ").decode())
+            if (process / "cwd").readlink() == search.laptop.folder:
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
         except OSError:  # ended meanwhile
             continue
     return [command for command in found if text in command]
@@ -207,7 +208,7 @@ def test_an_interrupted_trial_goes_on_as_the_same_run(search: Search) -> None:
     assert len(steps_of(run)) < 150
     (parent,) = search.laptop.runs("searches")
     assert parent.info.status == "SCHEDULED"
-    assert not processes("trial.py")
+    assert not processes(search, "trial.py")
 
     ended = search.run()
     assert ended.code == 0, ended.stderr
@@ -226,12 +227,12 @@ def test_nothing_outlives_a_worker_that_is_killed(search: Search) -> None:
     search.write("random", {"min": 0.0, "max": 1.0}, steps=10_000, pause_s=0.1, trials=1)
     worker = search.start()
     search.wait_for_steps(2)
-    assert processes("trial.py")
-    assert processes("wandb agent")
+    assert processes(search, "trial.py")
+    assert processes(search, "wandb agent")
     worker.kill()
     worker.wait()
     deadline = time.monotonic() + 30
-    while left := [*processes("trial.py"), *processes("sweep trial"), *processes("wandb agent")]:
+    while left := [*processes(search, "trial.py"), *processes(search, "sweep trial"), *processes(search, "wandb agent")]:
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
     assert [run["state"] for run in search.runs] == ["preempted"]
@@ -282,7 +283,7 @@ def test_a_sweep_that_a_person_ends_ends_soon(search: Search, done: str, says: s
     assert (trial.info.status, trial.data.tags["trainyard.end_reason"]) == ("KILLED", "stopped")
     (parent,) = search.laptop.runs("searches")
     assert (parent.info.status, parent.data.tags["trainyard.end_reason"]) == ("KILLED", "stopped")
-    assert not processes("trial.py")
+    assert not processes(search, "trial.py")
 
 
 def test_a_search_near_the_best_outlives_an_outage_and_a_pause(search: Search) -> None:

@@ -141,7 +141,8 @@ def _is_shell(path: Path) -> bool:
 def _unit(session: Session) -> bool:
     assert session.ground is not None
     suites = ("local_cluster", "images", "delivery", "checkpoint_s3", "sweeps")
-    here = _pytest(session, *[f"tests/unit/{name}" for name in suites])
+    # They mostly wait, each file for servers of its own.
+    here = _pytest(session, "-n", "3", "--dist", "loadfile", *[f"tests/unit/{name}" for name in suites])
     return _trainer_tests(session, session.ground.references["trainer-test"]) and here
 
 
@@ -190,8 +191,8 @@ def _kind(session: Session) -> bool:
         return _pytest(session, "tests/kind")
 
 
-def _pytest(session: Session, *paths: str) -> bool:
-    command = [str(session.python), "-m", "pytest", *paths, *session.arguments]
+def _pytest(session: Session, *arguments: str) -> bool:
+    command = [str(session.python), "-m", "pytest", *arguments, *session.arguments]
     return _call(command, _test_environment(session), accept=_accepted(session))
 
 

@@ -232,7 +232,11 @@ def test_nothing_outlives_a_worker_that_is_killed(search: Search) -> None:
     worker.kill()
     worker.wait()
     deadline = time.monotonic() + 30
-    while left := [*processes(search, "trial.py"), *processes(search, "sweep trial"), *processes(search, "wandb agent")]:
+    while left := [
+        *processes(search, "trial.py"),
+        *processes(search, "sweep trial"),
+        *processes(search, "wandb agent"),
+    ]:
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
     assert [run["state"] for run in search.runs] == ["preempted"]

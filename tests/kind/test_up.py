@@ -174,7 +174,7 @@ def test_image_loads_what_is_built_and_shows_sizes_beside_goals() -> None:
 def test_an_unknown_image_is_named_with_those_that_there_are() -> None:
     done = script("image", "build", "postgers")
     assert done.returncode == 1
-    assert "There is no image 'postgers'. The images are: postgres, objectstore, mlflow, trainer." in done.stderr
+    assert "There is no image 'postgers'. The images are: postgres, objectstore, mlflow, trainer, ray." in done.stderr
 
 
 def test_up_takes_up_a_cluster_whose_engine_went_away(port: str) -> None:

@@ -218,6 +218,9 @@ def test_a_sweep_of_wandb_is_recorded_by_both() -> None:
     for defaults, wanted in (({}, "mlflow,wandb"), ({"tracking": "json,mlflow"}, "json,mlflow,wandb")):
         job = render(OF_WANDB, trainingDefaults=defaults)
         assert [environment(container(job, n))["TRAINYARD_TRACKING"] for n in ("trainer", "shipper")] == [wanted] * 2
+    more = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "2Gi"}}
+    for entry, limit in ((OF_WANDB, "1Gi"), ({**OF_WANDB, "shipperResources": more}, "2Gi"), (PLAIN, "256Mi")):
+        assert container(render(entry), "shipper")["resources"]["limits"]["memory"] == limit
     own = render({**OF_WANDB, "tracking": "wandb,mlflow"})
     assert environment(container(own, "trainer"))["TRAINYARD_TRACKING"] == "wandb,mlflow"
     assert environment(container(render(PLAIN), "trainer"))["TRAINYARD_TRACKING"] == "mlflow"

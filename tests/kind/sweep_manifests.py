@@ -11,12 +11,17 @@ from typing import Any, Final
 
 from local_cluster.settings import RELEASE
 
+from tests.kind import wandb_standin
 from tests.kind.interruptions import CLUSTER_WIDE, Interrupted
 from tests.kind.platform import Platform
 from tests.kind.sweep_jobs import Ended, SweepJob, side_by_side
 from tests.kind.test_resume import header
 from tests.kind.training_pods import TrainingPod
+from tests.kind.wandb_server.store import KEY
 
+WANDB: Final = "10-sweep-wandb.yaml"
+WANDB_TRIALS: Final = 6
+WANDB_PROJECT: Final = "digits"
 OPTUNA: Final = "11-sweep-optuna.yaml"
 RAY: Final = "12-sweep-ray.yaml"
 OBJECTIVE_OF_TASKS: Final = "validation/loss"
@@ -39,20 +44,26 @@ def example(platform: Platform, _token: str) -> Mapping[str, Future[Ended]]:
 
 
 def chart(platform: Platform, token: str) -> Mapping[str, Future[Ended]]:
-    """An entry of `sweeps:`."""
+    """An entry of `sweeps:`, and the manifest for W&B, which needs a value of the chart."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as values:
+        json.dump({"sweeps": {"tiny": _entry(token)}, "client": {"wandbBaseUrl": wandb_standin.URL}}, values)
+        values.flush()
+        with CLUSTER_WIDE:
+            platform.upgrade("--values", values.name)
 
-    def live() -> Ended:
-        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as values:
-            json.dump({"sweeps": {"tiny": _entry(token)}}, values)
-            values.flush()
-            with CLUSTER_WIDE:
-                platform.upgrade("--values", values.name)
+    def of_values() -> Ended:
         selector = f"trainyard.dev/kind=sweep,app.kubernetes.io/instance={RELEASE}"
         (found,) = platform.objects("jobs", selector)
         job = SweepJob(platform, found["metadata"]["name"])
         return Ended(job, job.end(_PATIENCE_S), trials=CHART_TRIALS, steps=CHART_EPOCHS)
 
-    return side_by_side(chart=live)
+    def of_manifest() -> Ended:
+        platform.shell(header(WANDB)["Secret"].replace("=KEY", f"={KEY}"))
+        job = apply(platform, WANDB)
+        platform.wait_for("what `sweep status` says", lambda: platform.shell(header(WANDB)["Status"]), _PATIENCE_S)
+        return Ended(job, job.end(_PATIENCE_S), trials=WANDB_TRIALS)
+
+    return side_by_side(chart=of_values, wandb=of_manifest)
 
 
 def _entry(token: str) -> dict[str, Any]:

@@ -32,7 +32,6 @@ def searches(platform: Platform, token: str) -> Mapping[str, Future[Ended]]:
 
     The server is one for all, so that what needs its answer in time comes first.
     """
-    wandb_standin.deploy(platform)
     jobs = {
         "bayes": _start(platform, f"bayes-{token}", "bayes", _ANYWHERE),
         "grid": _start(platform, f"grid-{token}", "grid", {"values": [round(0.1 * cell, 1) for cell in range(TRIALS)]}),

@@ -30,7 +30,7 @@ LIVES: Final[Mapping[tuple[str, ...], Lives]] = {
     ("bayes", "grid", "failing", "refused", "stopped"): sweep_wandb.searches,
     ("search", "serial"): sweep_optuna.searches,
     ("example",): sweep_manifests.example,
-    ("chart",): sweep_manifests.chart,
+    ("chart", "wandb"): sweep_manifests.chart,
 }
 """What is lived together, in the order in which it begins."""
 AT_A_TIME: Final = 2
@@ -54,6 +54,7 @@ def storm(request: pytest.FixtureRequest, platform: Platform) -> Iterator[Storm]
     lives = {names: life for names, life in LIVES.items() if wanted & set(names)}
     mount_programs(platform)
     sweep_optuna.reset(platform)
+    wandb_standin.deploy(platform)
     try:
         with ThreadPoolExecutor(AT_A_TIME) as together:
             running = {names: together.submit(life, platform, token) for names, life in lives.items()}
@@ -65,7 +66,9 @@ def storm(request: pytest.FixtureRequest, platform: Platform) -> Iterator[Storm]
         for name, file in (("example", sweep_manifests.OPTUNA), ("ray", sweep_manifests.RAY)):
             if (name,) in lives:
                 sweep_manifests.clean(platform, file)
-        if ("chart",) in lives:
+        if ("chart", "wandb") in lives:
+            sweep_manifests.clean(platform, sweep_manifests.WANDB)
+            platform.kubectl("delete", "secret", "wandb", "--ignore-not-found")
             platform.upgrade()
 
 
@@ -94,7 +97,7 @@ def of(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("sweep", names, indirect=True)
 
 
-@of("bayes", "grid", "search", "serial", "example", "chart", "meeting", "ray")
+@of("bayes", "grid", "search", "serial", "example", "chart", "wandb", "meeting", "ray")
 def test_a_sweep_that_is_complete_has_a_report(platform: Platform, sweep: Ended) -> None:
     assert sweep.end == "Complete"
     assert set(sweep.job.exit_codes) <= {0, 75, 137}
@@ -144,6 +147,16 @@ def test_wandb_has_each_trial_once_and_whole(platform: Platform, sweep: Ended) -
         assert (record["state"], record["rewritten_lines"]) == ("finished", 0), number
         rows = [(row["trainyard/step"], row["loss"]) for row in record["history"]]
         assert rows == sweep.job.rows(run), number
+
+
+@of("wandb")
+def test_the_manifest_for_wandb_needs_a_key_and_an_address(platform: Platform, sweep: Ended) -> None:
+    known = wandb_standin.state(platform)["runs"]
+    trials = sweep.job.trials
+    assert len(trials) == sweep.trials
+    for number, run in trials.items():
+        assert run["info"]["status"] == "FINISHED", number
+        assert known[f"{ENTITY}/{sweep_manifests.WANDB_PROJECT}/{number}"]["state"] == "finished", number
 
 
 @of("failing")

@@ -19,6 +19,9 @@ A sweep as a Job: what `trainyard.training.spec` takes as "job" and "sweep", as 
 {{- if and (eq $backend "wandb") (not (hasKey .entry "tracking")) (not (has "wandb" (splitList "," $job.tracking))) -}}
 {{- $_ := set $job "tracking" (printf "%s,wandb" $job.tracking) -}}
 {{- end -}}
+{{- if and (eq $backend "wandb") (not (hasKey .entry "shipperResources")) -}}
+{{- $_ := set $job "shipperResources" (merge (dict "limits" (dict "memory" "1Gi")) (deepCopy $job.shipperResources)) -}}
+{{- end -}}
 job:
   {{- toYaml $job | nindent 2 }}
 sweep:

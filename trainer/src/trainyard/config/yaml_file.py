@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from trainyard.config.setting import Setting
+from trainyard.config.yaml_text import yaml_text
 from trainyard.errors import ConfigError
 
 TASK = "task"
@@ -20,19 +21,8 @@ def from_yaml_file(file: Path, sections: Collection[str], problems: list[str]) -
 
     A key that is given twice goes to `problems`. Raises ConfigError if the file cannot be read, or is no YAML mapping.
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: byte {error.start} is not UTF-8: must be a YAML text") from error
-    try:
+    with yaml_text(file) as text:
         return _Walk(file, text, sections, problems).settings()
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{file}{line}: not YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
 
 
 class _Walk:

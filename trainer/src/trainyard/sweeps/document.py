@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 import yaml
 
+from trainyard.config.yaml_text import yaml_text
 from trainyard.errors import ConfigError
 
 _T = TypeVar("_T")
@@ -160,23 +161,12 @@ def items_of(entry: Entry) -> Sequence[Entry] | None:
 
 def read_document(file: Path, problems: list[str]) -> Entry:
     """The file's mapping. A key that is given twice goes to `problems`; raises ConfigError if there is no mapping to be read."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: byte {error.start} is not UTF-8: must be a YAML text") from error
-    try:
+    with yaml_text(file) as text:
         loader = _Loader(text)
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{file}: must be a mapping, lines of `key: value`")
         mapping = _Reader(file, text, loader, problems).mapping(node, "")
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{file}{line}: not YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     return Entry(str(file), "", mapping)
 
 

@@ -13,9 +13,9 @@ from local_cluster.settings import RELEASE
 
 from tests.kind import wandb_standin
 from tests.kind.interruptions import CLUSTER_WIDE, Interrupted
+from tests.kind.manifest_headers import apply, header
 from tests.kind.platform import Platform
 from tests.kind.sweep_jobs import Ended, SweepJob, side_by_side
-from tests.kind.test_resume import header
 from tests.kind.training_pods import TrainingPod
 from tests.kind.wandb_server.store import KEY
 
@@ -36,7 +36,7 @@ def example(platform: Platform, _token: str) -> Mapping[str, Future[Ended]]:
     """The digits with pruning."""
 
     def live() -> Ended:
-        job = apply(platform, OPTUNA)
+        job = _start(platform, OPTUNA)
         platform.wait_for("what `sweep status` says", lambda: platform.shell(header(OPTUNA)["Status"]), _PATIENCE_S)
         return Ended(job, job.end(_PATIENCE_S))
 
@@ -59,7 +59,7 @@ def chart(platform: Platform, token: str) -> Mapping[str, Future[Ended]]:
 
     def of_manifest() -> Ended:
         platform.shell(header(WANDB)["Secret"].replace("=KEY", f"={KEY}"))
-        job = apply(platform, WANDB)
+        job = _start(platform, WANDB)
         platform.wait_for("what `sweep status` says", lambda: platform.shell(header(WANDB)["Status"]), _PATIENCE_S)
         return Ended(job, job.end(_PATIENCE_S), trials=WANDB_TRIALS)
 
@@ -86,7 +86,7 @@ def ray(platform: Platform, _token: str) -> Mapping[str, Future[Ended]]:
     """Ray Tune in a pod that is evicted once."""
 
     def live() -> Ended:
-        job = apply(platform, RAY)
+        job = _start(platform, RAY)
         pod = TrainingPod(platform, job.job)
         platform.wait_for(f"job/{job.job} to be in the middle of a trial", lambda: _in_the_middle(job), _PATIENCE_S)
         Interrupted(pod).evict()
@@ -105,14 +105,7 @@ def _in_the_middle(job: SweepJob) -> bool:
     return any(1 <= len(job.rows(run, OBJECTIVE_OF_TASKS)) <= RAY_STEPS // 2 for run in running)
 
 
-def apply(platform: Platform, name: str) -> SweepJob:
+def _start(platform: Platform, name: str) -> SweepJob:
     """The Job of a file of k8s/, made anew."""
-    said = header(name)
-    platform.shell(f"{said['Clean']} --ignore-not-found")
-    (job,) = re.findall(r"^job\.batch/(\S+) ", platform.shell(said["Apply"]), re.MULTILINE)
+    (job,) = re.findall(r"^job\.batch/(\S+) ", apply(platform, name), re.MULTILINE)
     return SweepJob(platform, job)
-
-
-def clean(platform: Platform, name: str) -> None:
-    """What `apply` has made."""
-    platform.shell(f"{header(name)['Clean']} --ignore-not-found")

@@ -6,7 +6,6 @@ One storm for all of them, side by side; the tests look at what came of each Job
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import pytest
 from local_cluster.settings import RELEASE
 
 from tests.kind.interruptions import CLUSTER_WIDE, INDEX, PROGRAM, STEPS_PER_EPOCH, Interrupted
+from tests.kind.manifest_headers import apply, clean, header
 from tests.kind.platform import Platform, manifest, metrics, params, tags
 from tests.kind.training_pods import EXPERIMENT, TrainingPod, mount_programs, start
 
@@ -122,20 +122,12 @@ def of_manifest(platform: Platform, job: str) -> Interrupted:
 
 def by_manifest(platform: Platform, name: str, job: Interrupted) -> None:
     """A file of k8s/, applied and interrupted by the commands of its header."""
-    said = header(name)
-    platform.shell(f"{said['Clean']} --ignore-not-found")
-    platform.shell(said["Apply"])
+    apply(platform, name)
     job.wait_for_steps(1000)
     before = job.current()
-    platform.shell(said["Interrupt"])
+    platform.shell(header(name)["Interrupt"])
     job.wait_for_another(before)
     assert platform.job_end(job.pod.job, timeout_s=420) == "Complete"
-
-
-def header(name: str) -> dict[str, str]:
-    """The commands that a manifest's header names, by what they are for."""
-    found = re.findall(r"^#   ([A-Z]\w+): +(\S.*?)(?: {3,}\(.*)?$", Path(manifest(name)).read_text(), re.MULTILINE)
-    return dict(found)
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +157,7 @@ def storm(platform: Platform) -> Iterator[Storm]:
         platform.kubectl("delete", "persistentvolumeclaim", "--ignore-not-found", *jobs)
         platform.kubectl("delete", "configmap", "programs")
         for name in ("02-resume-after-preemption.yaml", "03-train-ddp-two-pods.yaml"):
-            platform.shell(f"{header(name)['Clean']} --ignore-not-found")
+            clean(platform, name)
 
 
 @pytest.mark.parametrize("name", ["undisturbed", "deleted", "evicted", "drained", "truncated", "in-s3"])

@@ -16,6 +16,7 @@ from typing import Final
 import pytest
 
 from tests.kind import sweep_manifests, sweep_optuna, sweep_wandb, wandb_standin
+from tests.kind.manifest_headers import clean
 from tests.kind.platform import Platform, metrics, params, tags
 from tests.kind.programs.sweep_trial import loss
 from tests.kind.sweep_jobs import Ended, exit_code, lasted_s, remove_sweeps
@@ -65,9 +66,9 @@ def storm(request: pytest.FixtureRequest, platform: Platform) -> Iterator[Storm]
         platform.kubectl("delete", "configmap", "programs")
         for name, file in (("example", sweep_manifests.OPTUNA), ("ray", sweep_manifests.RAY)):
             if (name,) in lives:
-                sweep_manifests.clean(platform, file)
+                clean(platform, file)
         if ("chart", "wandb") in lives:
-            sweep_manifests.clean(platform, sweep_manifests.WANDB)
+            clean(platform, sweep_manifests.WANDB)
             platform.kubectl("delete", "secret", "wandb", "--ignore-not-found")
             platform.upgrade()
 

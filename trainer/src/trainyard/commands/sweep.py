@@ -117,22 +117,20 @@ def _with_runs(
     sweep: Sweep, trials: list[TrialRecord], environment: JobEnvironment, interruption: Interruption
 ) -> list[TrialRecord]:
     """Optuna knows nothing of MLflow's runs; and where MLflow cannot be asked, it is still worth showing what Optuna knows."""
-    from trainyard.shipping.mlflow.connection import connected
     from trainyard.shipping.mlflow.patience import wait_for
-    from trainyard.sweeps.report.marks import trial_runs, with_run_ids
+    from trainyard.sweeps.report.marks import trial_runs_at, with_run_ids
 
     uri = environment.tracking_uri
     if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).exists():  # asking would make it
         return trials
     try:
-        with connected(uri) as mlflow:
-            runs = wait_for(
-                lambda: trial_runs(mlflow, sweep.key),
-                wait_s=0.0,
-                interruption=interruption,
-                say=say_to_stderr,
-                purpose="find the trials' runs",
-            )
+        runs = wait_for(
+            lambda: trial_runs_at(uri, sweep.key),
+            wait_s=0.0,
+            interruption=interruption,
+            say=say_to_stderr,
+            purpose="find the trials' runs",
+        )
     except (ConfigError, TrackingError) as error:
         say_to_stderr(f"which runs in MLflow the trials have is not known: {error}")
         return trials

@@ -31,7 +31,8 @@ class TrackedTrainable(tune.Trainable):
     """Tune's Trainable, whose iterations are the steps of a run.
 
     A trial that goes on, in whichever process, is the same run; iterations done again are recorded once. A trial that the
-    scheduler ends early is a run with the end reason `pruned`.
+    scheduler ends early is a run with the end reason `pruned`. A subclass must have `build` and `iterate`, which say so here as
+    Tune's own Trainable does of `step`, and Tune's `save_checkpoint` and `load_checkpoint`.
     """
 
     experiment: ClassVar[str] = "default"

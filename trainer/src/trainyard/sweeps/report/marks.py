@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from trainyard.shipping.mlflow.api import FoundRun, MlflowApi
+from trainyard.shipping.mlflow.connection import connected
 from trainyard.sweeps.records import TrialRecord
 from trainyard.sweeps.tags import ID_TAG, PARENT, ROLE_TAG, TRIAL_TAG
 
@@ -15,6 +16,12 @@ _MARKED: Final = "true"
 def trial_runs(mlflow: MlflowApi, sweep_id: str) -> Sequence[FoundRun]:
     """The newest first. Raises Retry or Refused."""
     return [run for run in mlflow.search_runs({ID_TAG: sweep_id}) if run.tags.get(ROLE_TAG) != PARENT]
+
+
+def trial_runs_at(uri: str, sweep_id: str) -> Sequence[FoundRun]:
+    """The same, of the MLflow at an address."""
+    with connected(uri) as mlflow:
+        return trial_runs(mlflow, sweep_id)
 
 
 def with_run_ids(trials: Sequence[TrialRecord], runs: Sequence[FoundRun]) -> list[TrialRecord]:

@@ -11,13 +11,11 @@ from trainyard.environment import JobEnvironment
 from trainyard.errors import ConfigError, Interrupted, TrackingError, TrainyardError
 from trainyard.interruption import Interruption
 from trainyard.shipping.backend import Retry
-from trainyard.shipping.mlflow.api import FoundRun
-from trainyard.shipping.mlflow.connection import connected
 from trainyard.shipping.mlflow.patience import wait_for
 from trainyard.sweeps.grid import wanted
 from trainyard.sweeps.parent import ParentRun
 from trainyard.sweeps.records import TrialRecord
-from trainyard.sweeps.report.marks import trial_runs, with_run_ids
+from trainyard.sweeps.report.marks import trial_runs_at, with_run_ids
 from trainyard.sweeps.sweep import Sweep
 from trainyard.sweeps.tags import TRIAL_TAG
 from trainyard.sweeps.wandb import meeting
@@ -88,7 +86,7 @@ def trials(sweep: Sweep, environ: Mapping[str, str], environment: JobEnvironment
     if "mlflow" not in environment.tracking:
         return found
     runs = wait_for(
-        lambda: _runs_in_mlflow(environment, place),
+        lambda: trial_runs_at(environment.tracking_uri, place.id),
         wait_s=0,
         interruption=interruption,
         say=lambda _text: None,
@@ -341,7 +339,7 @@ class _Worker:
         deadline = time.monotonic() + self._environment.tracking_wait_s
         while True:
             runs = wait_for(
-                lambda: _runs_in_mlflow(self._environment, search.place),
+                lambda: trial_runs_at(self._environment.tracking_uri, search.place.id),
                 wait_s=self._environment.ship_deadline_s,
                 setting="TRAINYARD_SHIP_DEADLINE_S",
                 interruption=self._interruption,
@@ -389,11 +387,6 @@ def _server(
     project = sweep.wandb_project or environ.get("WANDB_PROJECT") or sweep.experiment
     entity = sweep.wandb_entity or environ.get("WANDB_ENTITY") or None
     return SweepServer.of(environ, environment.state_dir, entity=entity, project=project)
-
-
-def _runs_in_mlflow(environment: JobEnvironment, place: Place) -> list[FoundRun]:
-    with connected(environment.tracking_uri) as mlflow:
-        return list(trial_runs(mlflow, place.id))
 
 
 def _expected(sweep: Sweep) -> int | None:
